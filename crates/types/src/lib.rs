@@ -1,1 +1,15 @@
-//! Placeholder until the first landing of this crate.
+//! What do the numbers and names of the Kafka world mean, and how is a record batch laid out?
+//!
+//! No I/O, no async, no clock. Every number with a meaning is a newtype; `-1` stands for "none" only on the wire.
+
+pub mod error_code;
+pub mod ids;
+
+pub mod batch;
+
+pub use batch::{BatchError, BatchHeader, BatchIter, HEADER_LEN};
+pub use error_code::ErrorCode;
+pub use ids::{
+    BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerEpoch, ProducerId, TopicId,
+    TopicPartition,
+};
