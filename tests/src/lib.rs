@@ -1,1 +1,1 @@
-//! Placeholder until the first landing of this crate.
+//! What do the end-to-end tests share: building the binary once, starting clusters, running real clients?
