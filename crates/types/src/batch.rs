@@ -206,13 +206,22 @@ impl BatchHeader {
     /// Offset of the last record.
     #[must_use]
     pub const fn last_offset(&self) -> Offset {
-        Offset(self.base_offset.0 + self.last_offset_delta as i64)
+        // Saturating: the base offset lies outside the CRC, so it may be anything.
+        Offset(
+            self.base_offset
+                .0
+                .saturating_add(self.last_offset_delta as i64),
+        )
     }
 
     /// Offset after the batch.
     #[must_use]
     pub const fn next_offset(&self) -> Offset {
-        Offset(self.base_offset.0 + self.last_offset_delta as i64 + 1)
+        Offset(
+            self.base_offset
+                .0
+                .saturating_add(self.last_offset_delta as i64 + 1),
+        )
     }
 
     /// Sequence number of the last record, wrapping at 2^31 as Kafka does (KAFKA-5494).

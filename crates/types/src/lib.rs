@@ -6,10 +6,22 @@ pub mod error_code;
 pub mod ids;
 
 pub mod batch;
+pub mod record;
 
-pub use batch::{BatchError, BatchHeader, BatchIter, HEADER_LEN};
+pub mod builder;
+pub mod compression;
+mod varint;
+
+#[cfg(test)]
+mod record_tests;
+
+pub use batch::{BatchError, BatchHeader, BatchIter, Compression, HEADER_LEN};
+pub use builder::{BatchBuilder, BuildError};
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerEpoch, ProducerId, TopicId,
     TopicPartition,
+};
+pub use record::{
+    EndTransactionMarker, Record, RecordError, RecordHeader, RecordIter, TransactionResult,
 };
