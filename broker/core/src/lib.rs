@@ -1,1 +1,5 @@
-//! Placeholder until the first landing of this crate.
+//! What must a broker decide, apart from how it does it?
+//!
+//! Synchronous state machines without I/O, clock or randomness of their own.
+
+pub mod partition;

@@ -9,8 +9,8 @@ use types::{LeaderEpoch, Offset};
 
 /// Which leader epoch began at which offset of a log (the leader epoch cache).
 pub trait EpochHistory {
-    /// The largest epoch `<= epoch` that the log has, and the offset after its last record; `None` if the log
-    /// has no such epoch.
+    /// The largest epoch `<= epoch` that the log has, and the offset after its last record. For an epoch before
+    /// the first one: that epoch itself and the offset where the first one begins. `None` for an empty history.
     fn end_offset_for(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
 
     /// The epoch of the last entry.
@@ -42,7 +42,6 @@ pub fn find_divergence(
             Some(Diverging { epoch, end_offset })
         }
         Some(_) => None,
-        // Our history begins after that epoch (or is empty): only an empty log can be told apart from us.
         None if position > log_end => Some(Diverging {
             epoch: last_epoch,
             end_offset: log_end,

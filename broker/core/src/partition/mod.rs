@@ -26,8 +26,6 @@ pub mod leader;
 
 pub mod follower;
 
-#[cfg(test)]
-mod tests;
 
 use types::{LeaderEpoch, NodeId, Offset};
 
