@@ -1,0 +1,337 @@
+//! Which configuration keys does a broker have, and what are their effective values?
+//!
+//! Names, types and defaults are Apache Kafka 4's (broker configuration reference) unless the documentation of the
+//! key says otherwise. Whoever implements a key that is refused here moves it up.
+
+use crate::key::{ConfigKey, KeyError, Scope, Support, Validator, nearest};
+use crate::layers::BrokerLayers;
+use crate::topic_keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, TIMESTAMP_TYPES};
+use crate::value::{CleanupPolicy, CompressionType, TimestampType, keys};
+
+use Support::{Effective, OnlyDefault, Refused};
+use Validator::{Any, AtLeast, ListOf, OneOf};
+
+keys! {
+    /// The effective configuration of a broker.
+    struct BrokerSettings;
+    /// Every broker key that has an effect.
+    table EFFECTIVE;
+    /// Whether a topic is created when a client first asks for its metadata or produces to it.
+    auto_create_topics_enable: bool = "auto.create.topics.enable" Some("true"), Any, Static, Effective;
+    /// Whether the controller moves leadership back to the preferred replicas by itself.
+    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable" Some("true"), Any, Static, Effective;
+    /// How often a broker tells the controller that it lives. (Kafka: 2000.)
+    broker_heartbeat_interval_ms: i32 = "broker.heartbeat.interval.ms" Some("500"), AtLeast(1), Static, Effective;
+    /// How long a silent broker is trusted before it is fenced. A broker whose process is gone is fenced at once.
+    /// (Kafka: 9000.)
+    broker_session_timeout_ms: i32 = "broker.session.timeout.ms" Some("3000"), AtLeast(1), Static, Effective;
+    /// How batches are stored: as the producer compressed them, or recompressed by the leader to one codec.
+    compression_type: CompressionType = "compression.type" Some("producer"), OneOf(COMPRESSION_TYPES), ClusterWide, Effective;
+    /// How long a client connection may be idle.
+    connections_max_idle_ms: i64 = "connections.max.idle.ms" Some("600000"), Any, Static, Effective;
+    /// Replication factor of topics created without one.
+    default_replication_factor: i32 = "default.replication.factor" Some("1"), AtLeast(1), Static, Effective;
+    /// Whether topics can be deleted.
+    delete_topic_enable: bool = "delete.topic.enable" Some("true"), Any, Static, Effective;
+    /// The most bytes a fetch returns whatever the client asks for.
+    fetch_max_bytes: i32 = "fetch.max.bytes" Some("57671680"), AtLeast(1024), Static, Effective;
+    /// How long the first rebalance of an empty group waits for more members.
+    group_initial_rebalance_delay_ms: i32 = "group.initial.rebalance.delay.ms" Some("3000"), AtLeast(0), Static, Effective;
+    /// The longest session timeout a group member may ask for.
+    group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms" Some("1800000"), AtLeast(1), Static, Effective;
+    /// The most members of a group.
+    group_max_size: i32 = "group.max.size" Some("2147483647"), AtLeast(1), Static, Effective;
+    /// The shortest session timeout a group member may ask for.
+    group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms" Some("6000"), AtLeast(1), Static, Effective;
+    /// How often the controller looks for leaders that are not the preferred replica.
+    leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds" Some("300"), AtLeast(1), Static, Effective;
+    /// Default of topics' `cleanup.policy`.
+    log_cleanup_policy: CleanupPolicy = "log.cleanup.policy" Some("delete"), ListOf(CLEANUP_POLICIES), ClusterWide, Effective;
+    /// Default of topics' `index.interval.bytes`.
+    log_index_interval_bytes: i32 = "log.index.interval.bytes" Some("4096"), AtLeast(0), ClusterWide, Effective;
+    /// Default of topics' `segment.index.bytes`.
+    log_index_size_max_bytes: i32 = "log.index.size.max.bytes" Some("10485760"), AtLeast(4), ClusterWide, Effective;
+    /// Default of topics' `message.timestamp.after.max.ms`.
+    log_message_timestamp_after_max_ms: i64 = "log.message.timestamp.after.max.ms" Some("3600000"), AtLeast(0), ClusterWide, Effective;
+    /// Default of topics' `message.timestamp.before.max.ms`.
+    log_message_timestamp_before_max_ms: i64 = "log.message.timestamp.before.max.ms" Some("9223372036854775807"), AtLeast(0), ClusterWide, Effective;
+    /// Default of topics' `message.timestamp.type`.
+    log_message_timestamp_type: TimestampType = "log.message.timestamp.type" Some("CreateTime"), OneOf(TIMESTAMP_TYPES), ClusterWide, Effective;
+    /// Default of topics' `retention.bytes`.
+    log_retention_bytes: i64 = "log.retention.bytes" Some("-1"), AtLeast(-1), ClusterWide, Effective;
+    /// How often segments past their retention are looked for.
+    log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms" Some("300000"), AtLeast(1), Static, Effective;
+    /// Default of topics' `retention.ms` in hours; `log.retention.minutes` and `log.retention.ms` go before it.
+    log_retention_hours: i32 = "log.retention.hours" Some("168"), Any, Static, Effective;
+    /// Default of topics' `retention.ms` in minutes; `log.retention.ms` goes before it.
+    log_retention_minutes: Option<i32> = "log.retention.minutes" None, Any, Static, Effective;
+    /// Default of topics' `retention.ms`.
+    log_retention_ms: Option<i64> = "log.retention.ms" None, AtLeast(-1), ClusterWide, Effective;
+    /// Default of topics' `segment.ms` in hours; `log.roll.ms` goes before it.
+    log_roll_hours: i32 = "log.roll.hours" Some("168"), AtLeast(1), Static, Effective;
+    /// Default of topics' `segment.ms`.
+    log_roll_ms: Option<i64> = "log.roll.ms" None, AtLeast(1), ClusterWide, Effective;
+    /// Default of topics' `segment.bytes`.
+    log_segment_bytes: i32 = "log.segment.bytes" Some("1073741824"), AtLeast(1_048_576), ClusterWide, Effective;
+    /// Default of topics' `file.delete.delay.ms`.
+    log_segment_delete_delay_ms: i64 = "log.segment.delete.delay.ms" Some("60000"), AtLeast(0), ClusterWide, Effective;
+    /// The most client connections of the broker.
+    max_connections: i32 = "max.connections" Some("2147483647"), AtLeast(0), ClusterWide, Effective;
+    /// The most client connections from one address.
+    max_connections_per_ip: i32 = "max.connections.per.ip" Some("2147483647"), AtLeast(0), ClusterWide, Effective;
+    /// The most fetch sessions kept for clients (KIP-227).
+    max_incremental_fetch_session_cache_slots: i32 = "max.incremental.fetch.session.cache.slots" Some("1000"), AtLeast(0), Static, Effective;
+    /// Default of topics' `max.message.bytes`.
+    message_max_bytes: i32 = "message.max.bytes" Some("1048588"), AtLeast(0), ClusterWide, Effective;
+    /// Default of topics' `min.insync.replicas`.
+    min_insync_replicas: i32 = "min.insync.replicas" Some("1"), AtLeast(1), ClusterWide, Effective;
+    /// Partitions of topics created without a number.
+    num_partitions: i32 = "num.partitions" Some("1"), AtLeast(1), Static, Effective;
+    /// The most bytes of metadata beside a committed offset.
+    offset_metadata_max_bytes: i32 = "offset.metadata.max.bytes" Some("4096"), Any, Static, Effective;
+    /// How long an offset commit waits for the replicas of the offsets topic.
+    offsets_commit_timeout_ms: i32 = "offsets.commit.timeout.ms" Some("5000"), AtLeast(1), Static, Effective;
+    /// How often expired offsets are looked for.
+    offsets_retention_check_interval_ms: i64 = "offsets.retention.check.interval.ms" Some("600000"), AtLeast(1), Static, Effective;
+    /// How long the offsets of an empty group are kept.
+    offsets_retention_minutes: i32 = "offsets.retention.minutes" Some("10080"), AtLeast(1), Static, Effective;
+    /// Partitions of the offsets topic, fixed when it is created.
+    offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions" Some("50"), AtLeast(1), Static, Effective;
+    /// Replication factor of the offsets topic when it is created.
+    offsets_topic_replication_factor: i32 = "offsets.topic.replication.factor" Some("3"), AtLeast(1), Static, Effective;
+    /// `segment.bytes` of the offsets topic.
+    offsets_topic_segment_bytes: i32 = "offsets.topic.segment.bytes" Some("104857600"), AtLeast(1_048_576), Static, Effective;
+    /// How long an idle idempotent producer is remembered (KIP-854).
+    producer_id_expiration_ms: i32 = "producer.id.expiration.ms" Some("86400000"), AtLeast(1), ClusterWide, Effective;
+    /// How long a follower may stay behind the leader's log end before it leaves the ISR.
+    replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms" Some("30000"), AtLeast(1), Static, Effective;
+    /// The largest request that is read from a client.
+    socket_request_max_bytes: i32 = "socket.request.max.bytes" Some("104857600"), AtLeast(1), Static, Effective;
+    /// Default of topics' `unclean.leader.election.enable`.
+    unclean_leader_election_enable: bool = "unclean.leader.election.enable" Some("false"), Any, ClusterWide, Effective;
+}
+
+/// Broker keys of Kafka that cannot be set here (yet), each with its reason.
+pub const NOT_EFFECTIVE: &[ConfigKey] = &[
+    refused("advertised.listeners", BY_NODES),
+    refused("broker.id", BY_NODES),
+    refused("broker.rack", BY_NODES),
+    refused("controller.listener.names", BY_NODES),
+    refused("controller.quorum.bootstrap.servers", BY_NODES),
+    refused("controller.quorum.election.timeout.ms", FIXED_QUORUM),
+    refused("controller.quorum.fetch.timeout.ms", FIXED_QUORUM),
+    refused("controller.quorum.voters", BY_NODES),
+    refused("inter.broker.listener.name", GRPC),
+    refused("listener.security.protocol.map", BY_LISTENERS),
+    refused("listeners", BY_LISTENERS),
+    refused("log.dir", "set `dataDir` of the broker file"),
+    refused(
+        "log.dirs",
+        "set `dataDir` of the broker file; one directory holds all logs",
+    ),
+    refused("metadata.log.dir", "set `dataDir` of the broker file"),
+    refused("node.id", BY_NODES),
+    refused("process.roles", BY_NODES),
+    refused("security.inter.broker.protocol", GRPC),
+    refused(
+        "zookeeper.connect",
+        "there is no ZooKeeper: controllers form a quorum by themselves",
+    ),
+    refused(
+        "inter.broker.protocol.version",
+        "finalized features decide the protocol between brokers",
+    ),
+    refused(
+        "log.message.format.version",
+        "all batches have format version 2",
+    ),
+    refused("authorizer.class.name", NO_SECURITY),
+    refused("super.users", NO_SECURITY),
+    refused("sasl.enabled.mechanisms", NO_SECURITY),
+    refused("ssl.keystore.location", NO_SECURITY),
+    refused("ssl.truststore.location", NO_SECURITY),
+    refused("background.threads", THREADS),
+    refused("num.io.threads", THREADS),
+    refused("num.network.threads", THREADS),
+    refused("num.recovery.threads.per.data.dir", THREADS),
+    refused("num.replica.fetchers", GRPC),
+    refused(
+        "queued.max.request.bytes",
+        "memory of requests is bounded by the broker itself",
+    ),
+    refused(
+        "queued.max.requests",
+        "memory of requests is bounded by the broker itself",
+    ),
+    refused("replica.fetch.max.bytes", GRPC),
+    refused("replica.fetch.wait.max.ms", GRPC),
+    refused("replica.socket.receive.buffer.bytes", GRPC),
+    refused("replica.socket.timeout.ms", GRPC),
+    refused(
+        "socket.receive.buffer.bytes",
+        "the kernel sizes socket buffers",
+    ),
+    refused(
+        "socket.send.buffer.bytes",
+        "the kernel sizes socket buffers",
+    ),
+    refused(
+        "controlled.shutdown.enable",
+        "a stop by signal is always a controlled shutdown",
+    ),
+    refused(
+        "leader.imbalance.per.broker.percentage",
+        "every partition without its preferred leader is rebalanced",
+    ),
+    refused("log.cleaner.enable", NO_COMPACTION),
+    refused("log.cleaner.delete.retention.ms", NO_COMPACTION),
+    refused("log.cleaner.min.cleanable.ratio", NO_COMPACTION),
+    refused("log.cleaner.max.compaction.lag.ms", NO_COMPACTION),
+    refused("log.cleaner.min.compaction.lag.ms", NO_COMPACTION),
+    refused("log.cleaner.threads", NO_COMPACTION),
+    refused(
+        "log.dir.reserve.bytes",
+        "a reserve of disk space is not implemented yet",
+    ),
+    refused("log.flush.interval.messages", USE_DURABILITY),
+    refused("log.flush.interval.ms", USE_DURABILITY),
+    refused("log.roll.jitter.hours", "rolls are not jittered"),
+    refused("log.roll.jitter.ms", "rolls are not jittered"),
+    refused(
+        "remote.log.storage.system.enable",
+        "tiered storage is not implemented",
+    ),
+    refused(
+        "offsets.topic.compression.codec",
+        "records of the offsets topic are not compressed",
+    ),
+    refused(
+        "replica.selector.class",
+        "fetching from followers is not implemented yet",
+    ),
+    refused("transaction.state.log.replication.factor", NO_TRANSACTIONS),
+    refused("transaction.state.log.min.isr", NO_TRANSACTIONS),
+    refused("transaction.state.log.num.partitions", NO_TRANSACTIONS),
+    refused("transactional.id.expiration.ms", NO_TRANSACTIONS),
+    refused("transaction.max.timeout.ms", NO_TRANSACTIONS),
+    only(
+        boolean("log.preallocate", "false"),
+        "files grow as they are written",
+    ),
+];
+
+const BY_NODES: &str = "set by `nodes` of the broker file";
+const BY_LISTENERS: &str = "set by `listeners` of the broker file";
+const FIXED_QUORUM: &str = "the timeouts of the controller quorum are fixed";
+const GRPC: &str = "brokers speak gRPC to each other";
+const NO_SECURITY: &str = "security is not implemented yet";
+const NO_COMPACTION: &str = "log compaction is not implemented yet";
+const NO_TRANSACTIONS: &str = "transactions are not implemented yet";
+const THREADS: &str = "the broker sizes its threads by itself";
+const USE_DURABILITY: &str =
+    "flushing is chosen for the whole broker by `durability: replicated` or `durability: fsync`";
+
+const fn refused(name: &'static str, reason: &'static str) -> ConfigKey {
+    ConfigKey {
+        name,
+        kind: crate::KeyType::String,
+        default: None,
+        validator: Any,
+        scope: Scope::Static,
+        support: Refused(reason),
+        broker_keys: &[],
+        doc: "",
+    }
+}
+
+const fn boolean(name: &'static str, default: &'static str) -> ConfigKey {
+    ConfigKey {
+        kind: crate::KeyType::Boolean,
+        default: Some(default),
+        ..refused(name, "")
+    }
+}
+
+const fn only(key: ConfigKey, reason: &'static str) -> ConfigKey {
+    ConfigKey {
+        support: OnlyDefault(reason),
+        ..key
+    }
+}
+
+/// All broker keys, effective or not, in the tables' order.
+pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
+    EFFECTIVE.iter().chain(NOT_EFFECTIVE)
+}
+
+/// The key of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static ConfigKey> {
+    all().find(|key| key.name == name)
+}
+
+/// The key of that name, or an error that names the nearest known one.
+///
+/// # Errors
+/// [`KeyError::Unknown`].
+pub fn get(name: &str) -> Result<&'static ConfigKey, KeyError> {
+    find(name).ok_or_else(|| KeyError::Unknown {
+        what: "broker",
+        name: name.to_owned(),
+        nearest: nearest(name, all().map(|key| key.name)).map(str::to_owned),
+    })
+}
+
+/// Whether `name` may be set to `value` in a broker's file.
+///
+/// # Errors
+/// What is wrong with the name or the value, in Kafka's words where Kafka has some.
+pub fn check(name: &str, value: &str) -> Result<(), KeyError> {
+    get(name)?.check(value)?;
+    if name == "log.cleanup.policy" && crate::key::split_list(value).contains(&"compact") {
+        return Err(KeyError::OnlyDefault {
+            name: name.to_owned(),
+            default: "delete".to_owned(),
+            reason: NO_COMPACTION.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether `name` may be set to `value` on a running broker: as [`check`], and the key is dynamic.
+///
+/// # Errors
+/// As [`check`], and [`KeyError::ReadOnly`] for static keys.
+pub fn check_dynamic(name: &str, value: &str) -> Result<(), KeyError> {
+    check(name, value)?;
+    check_updatable(name)
+}
+
+/// Whether `name` is a key that can be changed on a running broker.
+///
+/// # Errors
+/// [`KeyError::Unknown`] and [`KeyError::ReadOnly`].
+pub fn check_updatable(name: &str) -> Result<(), KeyError> {
+    match get(name)?.scope {
+        Scope::Static => Err(KeyError::ReadOnly {
+            name: name.to_owned(),
+        }),
+        Scope::PerBroker | Scope::ClusterWide => Ok(()),
+    }
+}
+
+impl BrokerSettings {
+    /// The effective values on a broker with these layers.
+    ///
+    /// # Errors
+    /// The first value that its key does not accept.
+    pub fn resolve(layers: &BrokerLayers<'_>) -> Result<Self, KeyError> {
+        Self::read(|key| layers.set_value(key.name).map(str::to_owned))
+    }
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self::read(|_| None).expect("a test reads every default")
+    }
+}

@@ -1,0 +1,193 @@
+//! How does the text of a configuration value become a typed one?
+
+use crate::key::{ConfigKey, KeyError, KeyType, parse_bool, split_list};
+
+/// A type that configuration values are read into.
+pub trait ConfigValue: Sized {
+    /// Kafka's type of such values.
+    const KIND: KeyType;
+
+    /// Reads a value that the key's validator has already accepted; `None` where it cannot be read all the same.
+    fn read(text: &str) -> Option<Self>;
+
+    /// What stands for a key with no value and no default.
+    #[must_use]
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+macro_rules! parsed {
+    ($($ty:ty => $kind:ident),*) => {
+        $(impl ConfigValue for $ty {
+            const KIND: KeyType = KeyType::$kind;
+
+            fn read(text: &str) -> Option<Self> {
+                text.trim().parse().ok()
+            }
+        })*
+    };
+}
+parsed!(i32 => Int, i64 => Long, f64 => Double, String => String);
+
+impl ConfigValue for bool {
+    const KIND: KeyType = KeyType::Boolean;
+
+    fn read(text: &str) -> Option<Self> {
+        parse_bool(text.trim()).ok()
+    }
+}
+
+impl<T: ConfigValue> ConfigValue for Option<T> {
+    const KIND: KeyType = T::KIND;
+
+    fn read(text: &str) -> Option<Self> {
+        T::read(text).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// `compression.type` of a topic: what the broker stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CompressionType {
+    /// What the producer sent.
+    Producer,
+    /// Recompressed by the broker to this codec where the producer used another.
+    Codec(types::batch::Compression),
+}
+
+impl ConfigValue for CompressionType {
+    const KIND: KeyType = KeyType::String;
+
+    fn read(text: &str) -> Option<Self> {
+        use types::batch::Compression;
+        Some(match text.trim() {
+            "producer" => Self::Producer,
+            "uncompressed" => Self::Codec(Compression::None),
+            "gzip" => Self::Codec(Compression::Gzip),
+            "snappy" => Self::Codec(Compression::Snappy),
+            "lz4" => Self::Codec(Compression::Lz4),
+            "zstd" => Self::Codec(Compression::Zstd),
+            _ => return None,
+        })
+    }
+}
+
+/// `message.timestamp.type` of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimestampType {
+    /// The producer's clock.
+    CreateTime,
+    /// The leader's clock at append.
+    LogAppendTime,
+}
+
+impl ConfigValue for TimestampType {
+    const KIND: KeyType = KeyType::String;
+
+    fn read(text: &str) -> Option<Self> {
+        match text.trim() {
+            "CreateTime" => Some(Self::CreateTime),
+            "LogAppendTime" => Some(Self::LogAppendTime),
+            _ => None,
+        }
+    }
+}
+
+/// `cleanup.policy` of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CleanupPolicy {
+    /// Old segments are deleted by time and size.
+    pub delete: bool,
+    /// Only the last record of each key is kept.
+    pub compact: bool,
+}
+
+impl ConfigValue for CleanupPolicy {
+    const KIND: KeyType = KeyType::List;
+
+    fn read(text: &str) -> Option<Self> {
+        let items = split_list(text);
+        Some(Self {
+            delete: items.contains(&"delete"),
+            compact: items.contains(&"compact"),
+        })
+    }
+}
+
+/// Reads `text` (or the key's default) as a `T`, checked by the key's validator.
+pub(crate) fn read<T: ConfigValue>(key: &ConfigKey, text: Option<&str>) -> Result<T, KeyError> {
+    let invalid = |value: &str| KeyError::Invalid {
+        name: key.name.to_owned(),
+        value: value.to_owned(),
+        problem: format!("Not a value of type {}", key.kind.name()),
+    };
+    match text.or(key.default) {
+        Some(text) => {
+            key.check(text)?;
+            T::read(text).ok_or_else(|| invalid(text))
+        }
+        None => T::absent().ok_or_else(|| invalid("null")),
+    }
+}
+
+/// Declares a table of keys and the struct that holds their typed values, one line each.
+macro_rules! keys {
+    (
+        $(#[$struct_doc:meta])*
+        struct $Struct:ident;
+        $(#[$table_doc:meta])*
+        table $TABLE:ident;
+        $(
+            $(#[doc = $doc:literal])+
+            $field:ident: $ty:ty = $name:literal $default:expr, $validator:expr, $scope:ident, $support:expr $(, from $broker:expr)?;
+        )+
+    ) => {
+        $(#[$struct_doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $Struct {
+            $(
+                $(#[doc = $doc])+
+                pub $field: $ty,
+            )+
+        }
+
+        $(#[$table_doc])*
+        pub const $TABLE: &[$crate::key::ConfigKey] = &[$(
+            $crate::key::ConfigKey {
+                name: $name,
+                kind: <$ty as $crate::value::ConfigValue>::KIND,
+                default: $default,
+                validator: $validator,
+                scope: $crate::key::Scope::$scope,
+                support: $support,
+                broker_keys: keys!(@broker $($broker)?),
+                doc: concat!($($doc),+),
+            },
+        )+];
+
+        impl $Struct {
+            /// Reads every key: the text that `get` gives for it, or else its default.
+            ///
+            /// # Errors
+            /// The first value that its key does not accept.
+            pub fn read(
+                mut get: impl FnMut(&'static $crate::key::ConfigKey) -> Option<String>,
+            ) -> Result<Self, $crate::key::KeyError> {
+                let mut keys = $TABLE.iter();
+                Ok(Self {
+                    $($field: {
+                        let key = keys.next().expect("the table has one entry for each field");
+                        $crate::value::read::<$ty>(key, get(key).as_deref())?
+                    },)+
+                })
+            }
+        }
+    };
+    (@broker) => { &[] };
+    (@broker $broker:expr) => { $broker };
+}
+pub(crate) use keys;
