@@ -56,6 +56,10 @@ pub struct FetchPosition {
     pub last_fetched_epoch: i32,
     #[prost(int64, tag = "6")]
     pub log_start_offset: i64,
+    /// Grows with every start of this partition; answers and progress carry it, so that what belongs to an earlier
+    /// start is told apart.
+    #[prost(uint64, tag = "7")]
+    pub session: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowerProgress {
@@ -69,6 +73,8 @@ pub struct FollowerProgress {
     pub log_end_offset: i64,
     #[prost(int64, tag = "5")]
     pub log_start_offset: i64,
+    #[prost(uint64, tag = "6")]
+    pub session: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaderFrame {
@@ -83,7 +89,7 @@ pub struct LeaderFrame {
     /// High watermarks and other positions that moved.
     #[prost(message, repeated, tag = "4")]
     pub positions: ::prost::alloc::vec::Vec<LeaderPosition>,
-    /// Partitions that the leader does not send, and why.
+    /// What the leader says to each start: that it sends, or why it does not.
     #[prost(message, repeated, tag = "5")]
     pub answers: ::prost::alloc::vec::Vec<PartitionAnswer>,
 }
@@ -104,6 +110,9 @@ pub struct PartitionBatches {
     pub high_watermark: i64,
     #[prost(int64, tag = "7")]
     pub log_start_offset: i64,
+    /// Where the leader read: the follower's log end. Below base_offset where compaction left a gap.
+    #[prost(int64, tag = "8")]
+    pub fetch_offset: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderPosition {
@@ -124,7 +133,7 @@ pub struct PartitionAnswer {
     pub topic_id: ::prost::bytes::Bytes,
     #[prost(int32, tag = "2")]
     pub partition: i32,
-    /// Kafka's error code: FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE ...
+    /// 0, or Kafka's error code: FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE ...
     #[prost(int32, tag = "3")]
     pub error_code: i32,
     #[prost(int32, tag = "4")]
@@ -136,6 +145,18 @@ pub struct PartitionAnswer {
     pub log_start_offset: i64,
     #[prost(int64, tag = "7")]
     pub log_end_offset: i64,
+    #[prost(uint64, tag = "8")]
+    pub session: u64,
+    /// The position that matches, with error_code 0.
+    #[prost(int64, tag = "9")]
+    pub fetch_offset: i64,
+    #[prost(int32, tag = "10")]
+    pub last_fetched_epoch: i32,
+    #[prost(int64, tag = "11")]
+    pub high_watermark: i64,
+    /// The partition belongs on the other stream from now on: start it there.
+    #[prost(enumeration = "StreamChange", tag = "12")]
+    pub change_stream: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DivergingEpoch {
@@ -143,6 +164,35 @@ pub struct DivergingEpoch {
     pub epoch: i32,
     #[prost(int64, tag = "2")]
     pub end_offset: i64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StreamChange {
+    Unspecified = 0,
+    ToLive = 1,
+    ToCatchUp = 2,
+}
+impl StreamChange {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STREAM_CHANGE_UNSPECIFIED",
+            Self::ToLive => "STREAM_CHANGE_TO_LIVE",
+            Self::ToCatchUp => "STREAM_CHANGE_TO_CATCH_UP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STREAM_CHANGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "STREAM_CHANGE_TO_LIVE" => Some(Self::ToLive),
+            "STREAM_CHANGE_TO_CATCH_UP" => Some(Self::ToCatchUp),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod replication_client {
