@@ -210,7 +210,10 @@ impl Reader {
         if count > remaining / min_size.max(1) {
             return Err(self.error(DecodeErrorKind::Count { count, remaining }));
         }
-        let needed = count.saturating_mul(size_of::<T>());
+        self.charge(count.saturating_mul(size_of::<T>()))
+    }
+
+    fn charge(&mut self, needed: usize) -> Result<()> {
         let Some(left) = self.memory.checked_sub(needed) else {
             return Err(self.error(DecodeErrorKind::Memory {
                 needed,
@@ -328,7 +331,7 @@ impl Reader {
         end: usize,
         into: &mut TaggedFields,
     ) -> Result<()> {
-        self.admit::<(u32, Bytes)>(1, 0)?;
+        self.charge(size_of::<(u32, Bytes)>())?;
         let value = self.slice(end - self.offset)?;
         into.push_unsorted(tag, value);
         Ok(())
