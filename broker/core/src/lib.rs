@@ -2,4 +2,5 @@
 //!
 //! Synchronous state machines without I/O, clock or randomness of their own.
 
+pub mod group;
 pub mod partition;

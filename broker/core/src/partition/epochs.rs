@@ -59,7 +59,9 @@ pub fn truncation_offset(
 ) -> Offset {
     match history.end_offset_for(diverging.epoch) {
         // The epoch is known here as well: both have its records up to the nearer end.
-        Some((epoch, end)) if epoch == diverging.epoch => end.min(diverging.end_offset).min(log_end),
+        Some((epoch, end)) if epoch == diverging.epoch => {
+            end.min(diverging.end_offset).min(log_end)
+        }
         // Only an older epoch is: drop everything after it, then ask again about that one.
         Some((_, end)) => end.min(log_end),
         None => diverging.end_offset.min(log_end),

@@ -145,8 +145,8 @@ impl Follower {
                 high_watermark,
                 ..
             } => {
-                let here = fetch_offset == self.log.end
-                    && last_fetched_epoch == history.latest_epoch();
+                let here =
+                    fetch_offset == self.log.end && last_fetched_epoch == history.latest_epoch();
                 if !here && !self.matched {
                     return SubscribeVerdict::Resubscribe;
                 }
@@ -206,7 +206,12 @@ impl Follower {
     /// Batches that carry the log on from `from` to `next` arrived, sent in `leader_epoch`. `from` is the position
     /// the leader read at, which differs from the first base offset where compaction left gaps.
     #[must_use]
-    pub fn on_batches(&self, leader_epoch: LeaderEpoch, from: Offset, next: Offset) -> BatchVerdict {
+    pub fn on_batches(
+        &self,
+        leader_epoch: LeaderEpoch,
+        from: Offset,
+        next: Offset,
+    ) -> BatchVerdict {
         if leader_epoch != self.leader_epoch {
             BatchVerdict::Ignore
         } else if !self.matched {

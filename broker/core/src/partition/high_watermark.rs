@@ -42,7 +42,10 @@ impl HighWatermark {
 }
 
 /// The smallest LEO among those that count; `None` while one of them is unknown.
-pub(crate) fn smallest(own: Offset, others: impl Iterator<Item = Option<Offset>>) -> Option<Offset> {
+pub(crate) fn smallest(
+    own: Offset,
+    others: impl Iterator<Item = Option<Offset>>,
+) -> Option<Offset> {
     let mut smallest = own;
     for leo in others {
         smallest = smallest.min(leo?);

@@ -456,7 +456,13 @@ impl Leader {
         if joining.is_empty() {
             return None;
         }
-        let members = self.isr.committed().iter().copied().chain(joining).collect();
+        let members = self
+            .isr
+            .committed()
+            .iter()
+            .copied()
+            .chain(joining)
+            .collect();
         Some(self.propose(members))
     }
 
@@ -587,9 +593,9 @@ impl Leader {
         follower.eligible
             && follower.session.is_some()
             && follower.refused_until_ms <= now_ms
-            && follower.log_end.is_some_and(|leo| {
-                leo >= self.high_watermark.get() && leo >= self.epoch_start
-            })
+            && follower
+                .log_end
+                .is_some_and(|leo| leo >= self.high_watermark.get() && leo >= self.epoch_start)
     }
 
     /// A caught-up follower outside the ISR holds the HW back, or under constant load it would never reach it.

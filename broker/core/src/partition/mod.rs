@@ -26,7 +26,6 @@ pub mod leader;
 
 pub mod follower;
 
-
 use types::{LeaderEpoch, NodeId, Offset};
 
 pub use epochs::{Diverging, EpochHistory};

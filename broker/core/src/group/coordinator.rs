@@ -1,0 +1,524 @@
+//! How do requests, timers and append results reach the groups of one partition of `__consumer_offsets`?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use types::{ErrorCode, TopicPartition};
+
+use super::classic::{Appends, Context, Group, PendingAppend, refuse_waiting};
+use super::join::{MAX_TEXT, check_request};
+use super::offsets::refuse_commit;
+use super::record::{CommittedOffset, GroupRecord};
+use super::replay::replay;
+use super::request::{
+    CommitReply, CommitRequest, FetchedOffset, GroupDescription, HeartbeatRequest, JoinReply,
+    JoinRequest, LeavingMember, ListedGroup, Reply, SyncReply, SyncRequest, Token,
+};
+use super::{AppendId, GroupConfig, GroupState, Now, Outcome};
+
+/// The groups of one partition of `__consumer_offsets`, while this broker leads it.
+///
+/// # Assumptions
+/// - [`Coordinator::load`] was given every record up to the high watermark, in order, before the first request.
+/// - Appends go to the log in the order of the outcomes, and [`Coordinator::appended`] is called once for each, in that
+///   order, when its batch is below the high watermark or can never get there.
+/// - When leadership is lost, [`Coordinator::unload`] gives the last replies and the value is dropped.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: GroupConfig,
+    groups: BTreeMap<Arc<str>, Group>,
+    appends: Appends,
+    /// When each group has to be looked at, at the latest; never later than the group's own deadline.
+    wakes: BTreeSet<(i64, Arc<str>)>,
+    wake_of: BTreeMap<Arc<str>, i64>,
+}
+
+impl Coordinator {
+    /// No groups.
+    #[must_use]
+    pub fn new(config: GroupConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            appends: Appends::default(),
+            wakes: BTreeSet::new(),
+            wake_of: BTreeMap::new(),
+        }
+    }
+
+    /// Applies one record of the log while loading.
+    pub fn load(&mut self, now: Now, record: GroupRecord) {
+        replay(&mut self.groups, now, record);
+    }
+
+    /// Ends loading: sessions of loaded members start now.
+    pub fn loaded(&mut self, now: Now) {
+        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        for id in ids {
+            if let Some(group) = self.groups.get_mut(&id) {
+                for member in group.members.values_mut() {
+                    member.heard(now);
+                }
+            }
+            self.reschedule(&id);
+        }
+    }
+
+    /// Answers everything that waits with `NOT_COORDINATOR`: leadership of the partition is lost.
+    pub fn unload(&mut self, now: Now) -> Outcome {
+        let mut out = Outcome::default();
+        let error = ErrorCode::NotCoordinator;
+        let pending = std::mem::take(&mut self.appends.pending);
+        for (_, append) in pending {
+            self.settle(now, &mut out, append, Err(error));
+        }
+        let mut scratch = Appends::default();
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            appends: &mut scratch,
+            out: &mut out,
+        };
+        for group in self.groups.values() {
+            for member in group.members.values() {
+                refuse_waiting(&mut cx, member, error);
+            }
+        }
+        self.groups.clear();
+        self.wakes.clear();
+        self.wake_of.clear();
+        self.appends.pending.clear();
+        out.appends.clear();
+        out
+    }
+
+    /// `JoinGroup`.
+    pub fn join(&mut self, now: Now, token: Token, request: &JoinRequest) -> Outcome {
+        let refuse = |error| Outcome {
+            replies: vec![(
+                token,
+                Reply::Join(JoinReply::error(error, request.member_id.as_str())),
+            )],
+            ..Outcome::default()
+        };
+        if let Err(error) = check_request(&self.config, request) {
+            return refuse(error);
+        }
+        let create = request.member_id.is_empty();
+        self.on_group(now, &request.group_id, create, |group, cx| {
+            group.join(cx, token, request);
+        })
+        .unwrap_or_else(|| refuse(ErrorCode::UnknownMemberId))
+    }
+
+    /// `SyncGroup`.
+    pub fn sync(&mut self, now: Now, token: Token, request: SyncRequest) -> Outcome {
+        let group_id = request.group_id.clone();
+        self.on_group(now, &group_id, false, |group, cx| {
+            group.sync(cx, token, request);
+        })
+        .unwrap_or_else(|| Outcome {
+            replies: vec![(
+                token,
+                Reply::Sync(SyncReply::error(ErrorCode::UnknownMemberId)),
+            )],
+            ..Outcome::default()
+        })
+    }
+
+    /// `Heartbeat`.
+    ///
+    /// # Errors
+    /// What the member has to know: `REBALANCE_IN_PROGRESS`, `ILLEGAL_GENERATION`, `UNKNOWN_MEMBER_ID`,
+    /// `FENCED_INSTANCE_ID`.
+    pub fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
+        let mut result = Err(ErrorCode::UnknownMemberId);
+        self.on_group(now, &request.group_id, false, |group, cx| {
+            result = group.heartbeat(cx, request);
+        });
+        result
+    }
+
+    /// `LeaveGroup`: the error of each member, and what follows for the others.
+    pub fn leave(
+        &mut self,
+        now: Now,
+        group_id: &str,
+        members: &[LeavingMember],
+    ) -> (Vec<ErrorCode>, Outcome) {
+        let mut errors = Vec::with_capacity(members.len());
+        let outcome = self.on_group(now, group_id, false, |group, cx| {
+            errors.extend(members.iter().map(|leaving| group.leave(cx, leaving)));
+        });
+        errors.resize(members.len(), ErrorCode::UnknownMemberId);
+        (errors, outcome.unwrap_or_default())
+    }
+
+    /// `OffsetCommit`.
+    pub fn commit(&mut self, now: Now, token: Token, request: CommitRequest) -> Outcome {
+        let topic_too_long = request
+            .partitions
+            .iter()
+            .any(|commit| commit.partition.topic.len() > MAX_TEXT);
+        if request.group_id.len() > MAX_TEXT || topic_too_long {
+            return self.refused_commit(now, token, request, ErrorCode::InvalidGroupId);
+        }
+        let create = request.generation.is_none();
+        let group_id = request.group_id.clone();
+        if !create && !self.groups.contains_key(group_id.as_str()) {
+            return self.refused_commit(now, token, request, ErrorCode::IllegalGeneration);
+        }
+        self.on_group(now, &group_id, create, |group, cx| {
+            group.commit(cx, token, request);
+        })
+        .unwrap_or_default()
+    }
+
+    fn refused_commit(
+        &mut self,
+        now: Now,
+        token: Token,
+        request: CommitRequest,
+        error: ErrorCode,
+    ) -> Outcome {
+        let mut out = Outcome::default();
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            appends: &mut self.appends,
+            out: &mut out,
+        };
+        refuse_commit(&mut cx, token, request, error);
+        out
+    }
+
+    /// `OffsetFetch`: the offsets of `partitions`, or of all that are committed.
+    #[must_use]
+    pub fn fetch(
+        &self,
+        group_id: &str,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Vec<FetchedOffset> {
+        match self.groups.get(group_id) {
+            Some(group) => group.fetch(partitions),
+            None => partitions
+                .unwrap_or_default()
+                .iter()
+                .map(|partition| (partition.clone(), None))
+                .collect(),
+        }
+    }
+
+    /// `DescribeGroups`; `None` for an unknown group.
+    #[must_use]
+    pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
+        self.groups.get(group_id).map(Group::describe)
+    }
+
+    /// `ListGroups`: every group.
+    pub fn list(&self) -> impl Iterator<Item = ListedGroup> + '_ {
+        self.groups.values().map(Group::list)
+    }
+
+    /// Every committed offset with its group, for the lag gauges.
+    pub fn offsets(&self) -> impl Iterator<Item = (&str, &TopicPartition, &CommittedOffset)> + '_ {
+        self.groups.values().flat_map(|group| {
+            (group.offsets.iter()).map(|(partition, value)| (&*group.id, partition, value))
+        })
+    }
+
+    /// `DeleteGroups`, one group.
+    pub fn delete_group(&mut self, now: Now, token: Token, group_id: &str) -> Outcome {
+        let refuse = |error| Outcome {
+            replies: vec![(token, Reply::DeleteGroup(error))],
+            ..Outcome::default()
+        };
+        match self.groups.get(group_id).map(|group| group.state) {
+            None | Some(GroupState::Dead) => refuse(ErrorCode::GroupIdNotFound),
+            Some(GroupState::Empty) => self
+                .on_group(now, group_id, false, |group, cx| {
+                    delete_empty(group, cx, token)
+                })
+                .unwrap_or_default(),
+            Some(
+                GroupState::PreparingRebalance
+                | GroupState::CompletingRebalance
+                | GroupState::Stable,
+            ) => refuse(ErrorCode::NonEmptyGroup),
+        }
+    }
+
+    /// `OffsetDelete`.
+    pub fn delete_offsets(
+        &mut self,
+        now: Now,
+        token: Token,
+        group_id: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Outcome {
+        self.on_group(now, group_id, false, |group, cx| {
+            group.delete_offsets(cx, token, partitions);
+        })
+        .unwrap_or_else(|| Outcome {
+            replies: vec![(token, Reply::DeleteOffsets(Err(ErrorCode::GroupIdNotFound)))],
+            ..Outcome::default()
+        })
+    }
+
+    /// Removes expired offsets and unused groups; called every `offsets.retention.check.interval.ms`.
+    pub fn expire(&mut self, now: Now) -> Outcome {
+        self.on_all(now, Group::expire)
+    }
+
+    /// Removes the offsets of deleted topics, also those whose commit is in flight.
+    pub fn topics_deleted(&mut self, now: Now, topics: &BTreeSet<String>) -> Outcome {
+        let mut late = Vec::new();
+        for pending in self.appends.pending.values_mut() {
+            if let PendingAppend::Commit {
+                group_id, offsets, ..
+            } = pending
+            {
+                offsets.retain(|(partition, _)| {
+                    let gone = topics.contains(&*partition.topic);
+                    if gone {
+                        late.push(GroupRecord::Offset {
+                            group_id: group_id.to_string(),
+                            partition: partition.clone(),
+                            value: None,
+                        });
+                    }
+                    !gone
+                });
+            }
+        }
+        let mut out = self.on_all(now, |group, cx| group.forget_topics(cx, topics));
+        if !late.is_empty() {
+            let id = self.appends.begin(PendingAppend::Unwatched);
+            out.appends.push(super::Append { id, records: late });
+        }
+        out
+    }
+
+    /// The monotonic ms at which [`Coordinator::tick`] has to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Fires the timers that are due.
+    pub fn tick(&mut self, now: Now) -> Outcome {
+        let mut out = Outcome::default();
+        let due: Vec<Arc<str>> = self
+            .wakes
+            .iter()
+            .take_while(|(at, _)| *at <= now.monotonic_ms)
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in due {
+            if let Some(at) = self.wake_of.remove(&id) {
+                self.wakes.remove(&(at, id.clone()));
+            }
+            if let Some(mut more) = self.on_group(now, &id, false, Group::tick) {
+                out.replies.append(&mut more.replies);
+                out.appends.append(&mut more.appends);
+            }
+        }
+        out
+    }
+
+    /// The result of an append: committed at the high watermark, or failed with `error`.
+    pub fn appended(&mut self, now: Now, id: AppendId, result: Result<(), ErrorCode>) -> Outcome {
+        let mut out = Outcome::default();
+        if let Some(pending) = self.appends.pending.remove(&id) {
+            self.settle(now, &mut out, pending, result);
+        }
+        out
+    }
+
+    fn settle(
+        &mut self,
+        now: Now,
+        out: &mut Outcome,
+        pending: PendingAppend,
+        result: Result<(), ErrorCode>,
+    ) {
+        let code = result.err().unwrap_or(ErrorCode::None);
+        match pending {
+            PendingAppend::Unwatched => {}
+            PendingAppend::Assignment {
+                group_id,
+                generation,
+                assignments,
+            } => self.settle_in(now, out, &group_id, |group, cx| {
+                group.assignment_appended(cx, generation, assignments, result);
+            }),
+            PendingAppend::StaticRejoin(rejoin) => {
+                let group_id = rejoin.group_id.clone();
+                if self.groups.contains_key(&group_id) {
+                    self.settle_in(now, out, &group_id, |group, cx| {
+                        group.static_rejoin_appended(cx, *rejoin, result);
+                    });
+                } else {
+                    let reply = JoinReply::error(ErrorCode::UnknownMemberId, rejoin.new_id);
+                    out.replies.push((rejoin.token, Reply::Join(reply)));
+                }
+            }
+            PendingAppend::Commit {
+                group_id,
+                token,
+                offsets,
+                mut partitions,
+            } => {
+                self.settle_in(now, out, &group_id, |group, _| {
+                    group.commit_appended(offsets, result);
+                });
+                for (_, error) in partitions.iter_mut().filter(|(_, error)| error.is_none()) {
+                    *error = code;
+                }
+                (out.replies).push((token, Reply::Commit(CommitReply { partitions })));
+            }
+            PendingAppend::DeleteGroup { token, group } => {
+                if result.is_err() {
+                    self.restore_deleted(*group);
+                }
+                out.replies.push((token, Reply::DeleteGroup(code)));
+            }
+            PendingAppend::DeleteOffsets {
+                group_id,
+                token,
+                partitions,
+            } => {
+                if result.is_ok()
+                    && let Some(group) = self.groups.get_mut(&group_id)
+                {
+                    for (partition, _) in partitions.iter().filter(|(_, e)| e.is_none()) {
+                        group.offsets.remove(partition);
+                    }
+                }
+                let reply = result.map(|()| partitions);
+                out.replies.push((token, Reply::DeleteOffsets(reply)));
+            }
+        }
+    }
+
+    /// The tombstones of a deleted group were not written: it is there again, behind what came since.
+    fn restore_deleted(&mut self, mut group: Group) {
+        group.state = GroupState::Empty;
+        let id = group.id.clone();
+        match self.groups.get_mut(&id) {
+            None => {
+                self.groups.insert(id, group);
+            }
+            Some(newer) => {
+                for (partition, value) in group.offsets {
+                    newer.offsets.entry(partition).or_insert(value);
+                }
+            }
+        }
+    }
+
+    fn settle_in(
+        &mut self,
+        now: Now,
+        out: &mut Outcome,
+        id: &Arc<str>,
+        act: impl FnOnce(&mut Group, &mut Context<'_>),
+    ) {
+        if let Some(mut more) = self.on_group(now, id, false, act) {
+            out.replies.append(&mut more.replies);
+            out.appends.append(&mut more.appends);
+        }
+    }
+
+    fn on_all(&mut self, now: Now, mut act: impl FnMut(&mut Group, &mut Context<'_>)) -> Outcome {
+        let mut out = Outcome::default();
+        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.settle_in(now, &mut out, &id, &mut act);
+        }
+        out
+    }
+
+    /// Lets `act` work on a group (made if `create`), then forgets it if it died and keeps its timer right.
+    fn on_group(
+        &mut self,
+        now: Now,
+        id: &str,
+        create: bool,
+        act: impl FnOnce(&mut Group, &mut Context<'_>),
+    ) -> Option<Outcome> {
+        if !self.groups.contains_key(id) {
+            if !create {
+                return None;
+            }
+            let id: Arc<str> = id.into();
+            self.groups.insert(id.clone(), Group::new(id, now));
+        }
+        let group = self.groups.get_mut(id)?;
+        let mut out = Outcome::default();
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            appends: &mut self.appends,
+            out: &mut out,
+        };
+        act(group, &mut cx);
+        let id = group.id.clone();
+        if group.state == GroupState::Dead {
+            self.groups.remove(&id);
+        }
+        self.reschedule(&id);
+        Some(out)
+    }
+
+    /// Keeps the wake of a group no later than its deadline; an earlier wake stays and is looked at when it fires.
+    fn reschedule(&mut self, id: &Arc<str>) {
+        let deadline = self.groups.get(id).and_then(Group::deadline_ms);
+        match (deadline, self.wake_of.get(id).copied()) {
+            (Some(deadline), Some(wake)) if wake <= deadline => {}
+            (Some(deadline), wake) => {
+                if let Some(wake) = wake {
+                    self.wakes.remove(&(wake, id.clone()));
+                }
+                self.wakes.insert((deadline, id.clone()));
+                self.wake_of.insert(id.clone(), deadline);
+            }
+            (None, Some(wake)) => {
+                self.wakes.remove(&(wake, id.clone()));
+                self.wake_of.remove(id);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Takes an empty group away and appends the tombstones of all it ever held, also of commits in flight.
+fn delete_empty(group: &mut Group, cx: &mut Context<'_>, token: Token) {
+    let mut partitions: BTreeSet<TopicPartition> = group.offsets.keys().cloned().collect();
+    for pending in cx.appends.pending.values() {
+        if let PendingAppend::Commit {
+            group_id, offsets, ..
+        } = pending
+            && *group_id == group.id
+        {
+            partitions.extend(offsets.iter().map(|(partition, _)| partition.clone()));
+        }
+    }
+    let mut records: Vec<GroupRecord> = partitions
+        .iter()
+        .map(|partition| group.offset_tombstone(partition))
+        .collect();
+    records.push(GroupRecord::Group {
+        group_id: group.id.to_string(),
+        value: None,
+    });
+    let deleted = std::mem::replace(group, Group::new(group.id.clone(), cx.now));
+    group.transition(cx.now, GroupState::Dead);
+    cx.append(
+        records,
+        PendingAppend::DeleteGroup {
+            token,
+            group: Box::new(deleted),
+        },
+    );
+}

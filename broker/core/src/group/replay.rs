@@ -1,0 +1,88 @@
+//! How do groups come back from the records of a partition of `__consumer_offsets`?
+
+use std::sync::Arc;
+
+use super::classic::Group;
+use super::member::Member;
+use super::record::{GroupMetadata, GroupRecord};
+use super::{GroupState, Now};
+
+impl Group {
+    /// Takes the generation of a record as the current one.
+    fn restore(&mut self, now: Now, metadata: GroupMetadata) {
+        self.generation = metadata.generation;
+        self.protocol_type = Some(metadata.protocol_type).filter(|text| !text.is_empty());
+        self.state = if metadata.members.is_empty() {
+            GroupState::Empty
+        } else {
+            // A generation with members is only written with its assignment.
+            GroupState::Stable
+        };
+        self.state_since_ms = metadata.current_state_timestamp_ms;
+        self.members.clear();
+        self.static_members.clear();
+        for member in metadata.members {
+            self.add(Member::loaded(now, metadata.protocol.as_deref(), member));
+        }
+        self.protocol = metadata.protocol;
+        self.leader = metadata.leader;
+    }
+}
+
+/// Applies one record, in the order of the log, to the groups being loaded.
+pub(super) fn replay(
+    groups: &mut std::collections::BTreeMap<Arc<str>, Group>,
+    now: Now,
+    record: GroupRecord,
+) {
+    match record {
+        GroupRecord::Offset {
+            group_id,
+            partition,
+            value: Some(value),
+        } => {
+            let id: Arc<str> = group_id.into();
+            let group = groups
+                .entry(id.clone())
+                .or_insert_with(|| Group::new(id, now));
+            group.offsets.insert(partition, value);
+        }
+        GroupRecord::Offset {
+            group_id,
+            partition,
+            value: None,
+        } => {
+            if let Some(group) = groups.get_mut(group_id.as_str()) {
+                group.offsets.remove(&partition);
+                if group.offsets.is_empty() && group.generation == 0 {
+                    groups.remove(group_id.as_str());
+                }
+            }
+        }
+        GroupRecord::Group {
+            group_id,
+            value: Some(metadata),
+        } => {
+            let id: Arc<str> = group_id.into();
+            let group = groups
+                .entry(id.clone())
+                .or_insert_with(|| Group::new(id, now));
+            group.restore(now, metadata);
+        }
+        GroupRecord::Group {
+            group_id,
+            value: None,
+        } => {
+            // Offsets outlive the generation's record: their own tombstones remove them.
+            if let Some(group) = groups.get_mut(group_id.as_str()) {
+                if group.offsets.is_empty() {
+                    groups.remove(group_id.as_str());
+                } else {
+                    let offsets = std::mem::take(&mut group.offsets);
+                    *group = Group::new(group.id.clone(), now);
+                    group.offsets = offsets;
+                }
+            }
+        }
+    }
+}
