@@ -1,0 +1,9 @@
+//! Does the in-process API answer as a real API server does?
+
+mod apply;
+mod deletion;
+mod fixture;
+mod persistence;
+mod store;
+mod validation;
+mod watching;
