@@ -331,7 +331,9 @@ impl Reader {
         end: usize,
         into: &mut TaggedFields,
     ) -> Result<()> {
-        self.charge(size_of::<(u32, Bytes)>())?;
+        // The first allocates the list, with room for four; later ones double it.
+        let fields = if into.is_empty() { 5 } else { 2 };
+        self.charge(fields * size_of::<(u32, Bytes)>())?;
         let value = self.slice(end - self.offset)?;
         into.push_unsorted(tag, value);
         Ok(())

@@ -65,9 +65,9 @@ impl Records {
 
 impl From<Bytes> for Records {
     fn from(chunk: Bytes) -> Self {
-        let mut records = Self::new();
-        records.push(chunk);
-        records
+        let len = chunk.len();
+        let chunks = if len == 0 { Vec::new() } else { vec![chunk] };
+        Self { chunks, len }
     }
 }
 

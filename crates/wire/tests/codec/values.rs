@@ -104,4 +104,9 @@ impl Gen {
     }
 }
 
-include!(concat!(env!("OUT_DIR"), "/arbitrary.rs"));
+#[allow(clippy::all, unused_parens)] // generated
+mod generated {
+    use super::{Arbitrary, Gen};
+
+    include!(concat!(env!("OUT_DIR"), "/arbitrary.rs"));
+}
