@@ -2,5 +2,10 @@
 //!
 //! Synchronous state machines without I/O, clock or randomness of their own.
 
-pub mod group;
+pub mod metadata;
+
+pub mod controller;
+
 pub mod partition;
+
+pub mod group;

@@ -47,9 +47,9 @@ fn effective(page: &mut String, keys: &[ConfigKey], broker: bool) {
                 .collect();
             names.join(", ")
         };
-        write!(
+        writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} | {} |",
             key.name,
             key.kind.name().to_lowercase(),
             key.default
@@ -73,7 +73,7 @@ fn refused(page: &mut String, keys: &[ConfigKey]) {
                 key.default.unwrap_or_default()
             ),
         };
-        write!(page, "| `{}` | {why} |\n", key.name)
+        writeln!(page, "| `{}` | {why} |", key.name)
             .expect("a String takes all that is written to it");
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 macro_rules! error_codes {
     ($($code:literal $variant:ident $name:literal $retriable:literal,)*) => {
         /// An error code of the Kafka protocol.
@@ -213,6 +215,20 @@ impl ErrorCode {
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name(), self.code())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i16(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    /// A code of a newer peer that this build does not know becomes `UNKNOWN_SERVER_ERROR`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = i16::deserialize(deserializer)?;
+        Ok(Self::from_code(code).unwrap_or(Self::UnknownServerError))
     }
 }
 

@@ -46,7 +46,7 @@ number!(
     PartitionEpoch(i32)
 );
 number!(
-    /// One registration of one broker incarnation (KIP-380/KIP-631): the metadata offset of its record.
+    /// One registration of one broker incarnation (KIP-380/KIP-631): each is larger than all before it.
     BrokerEpoch(i64)
 );
 number!(

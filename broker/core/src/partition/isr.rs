@@ -1,11 +1,12 @@
 //! Which replicas are in sync, and which changes of that are under way (KIP-497)?
 
+use serde::{Deserialize, Serialize};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch};
 
 use super::PartitionRegistration;
 
 /// A member of a proposed ISR. The broker epoch lets the controller refuse an incarnation that died (KIP-903).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IsrMember {
     /// The replica's node.
     pub node: NodeId,

@@ -1,0 +1,2 @@
+//! Which records follow from a request, a silence or a lost connection?
+pub mod request;

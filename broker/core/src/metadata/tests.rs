@@ -1,0 +1,217 @@
+//! Do replay, snapshot and delta agree with each other?
+
+use super::record::*;
+use super::*;
+use crate::partition::PartitionRegistration;
+use types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId};
+
+fn broker(id: i32, epoch: i64) -> MetadataRecord {
+    let endpoint = |name: &str, port| BrokerEndpoint {
+        name: name.to_owned(),
+        host: format!("host-{id}"),
+        port,
+    };
+    MetadataRecord::RegisterBroker(RegisterBroker {
+        node_id: NodeId(id),
+        broker_epoch: BrokerEpoch(epoch),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        broker_uuid: BrokerUuid::from_bytes([2; 16]),
+        endpoints: vec![endpoint("internal", 9092)],
+        rpc: endpoint("rpc", 9090),
+        rack: Some("r1".to_owned()),
+        software_version: "0.1.0".to_owned(),
+        fenced: true,
+        in_controlled_shutdown: false,
+    })
+}
+
+fn topic(name: &str, id: u8) -> MetadataRecord {
+    MetadataRecord::Topic(Topic {
+        name: name.into(),
+        topic_id: TopicId([id; 16]),
+    })
+}
+
+fn partition(id: u8, index: i32, isr: &[i32]) -> MetadataRecord {
+    MetadataRecord::Partition(Partition {
+        topic_id: TopicId([id; 16]),
+        partition: index,
+        registration: PartitionRegistration {
+            leader: isr.first().copied().map(NodeId),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(0),
+            replicas: vec![NodeId(1), NodeId(2)],
+            isr: isr.iter().copied().map(NodeId).collect(),
+        },
+    })
+}
+
+fn change(id: u8, index: i32, leader: LeaderChange, isr: Option<&[i32]>) -> MetadataRecord {
+    MetadataRecord::PartitionChange(PartitionChange {
+        topic_id: TopicId([id; 16]),
+        partition: index,
+        leader,
+        isr: isr.map(|isr| isr.iter().copied().map(NodeId).collect()),
+        replicas: None,
+    })
+}
+
+fn config(resource: ConfigResource, value: Option<&str>) -> MetadataRecord {
+    MetadataRecord::Config(Config {
+        resource,
+        name: "retention.ms".to_owned(),
+        value: value.map(str::to_owned),
+    })
+}
+
+fn every_kind() -> Vec<MetadataRecord> {
+    vec![
+        MetadataRecord::FeatureLevel(FeatureLevel {
+            name: "metadata.version".to_owned(),
+            level: 1,
+        }),
+        MetadataRecord::BrokerEpochs(BrokerEpochs {
+            last: BrokerEpoch(1),
+        }),
+        broker(1, 2),
+        broker(2, 3),
+        MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChange {
+            node_id: NodeId(1),
+            broker_epoch: BrokerEpoch(2),
+            fenced: Some(false),
+            in_controlled_shutdown: None,
+        }),
+        topic("a", 1),
+        partition(1, 0, &[1, 2]),
+        partition(1, 1, &[2]),
+        change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])),
+        change(1, 1, LeaderChange::NoLeader, None),
+        topic("b", 2),
+        config(ConfigResource::Topic("a".into()), Some("1")),
+        config(ConfigResource::DefaultBroker, Some("2")),
+        config(ConfigResource::Broker(NodeId(1)), Some("3")),
+        config(ConfigResource::Topic("b".into()), Some("4")),
+        MetadataRecord::RemoveTopic(RemoveTopic {
+            topic_id: TopicId([2; 16]),
+        }),
+        MetadataRecord::ProducerIds(ProducerIds {
+            node_id: NodeId(1),
+            broker_epoch: BrokerEpoch(2),
+            next: ProducerId(1000),
+        }),
+        MetadataRecord::UnregisterBroker(UnregisterBroker {
+            node_id: NodeId(2),
+            broker_epoch: BrokerEpoch(3),
+        }),
+    ]
+}
+
+#[test]
+fn records_come_back_from_their_bytes() {
+    let records = every_kind();
+    assert_eq!(decode_records(&encode_records(&records)), Ok(records));
+}
+
+#[test]
+fn half_records_and_records_of_the_future_are_refused() {
+    let bytes = encode_records(&every_kind()[..1]);
+    for cut in 1..bytes.len() {
+        assert!(
+            matches!(
+                decode_records(&bytes[..cut]),
+                Err(RecordError::Truncated { index: 0, .. })
+            ),
+            "{cut} bytes were accepted"
+        );
+    }
+    let mut future = bytes.to_vec();
+    future[2] = 9;
+    assert!(matches!(
+        decode_records(&future),
+        Err(RecordError::UnknownVersion {
+            version: 9,
+            kind: 10,
+            ..
+        })
+    ));
+    future[0] = 0xff;
+    assert!(matches!(
+        decode_records(&future),
+        Err(RecordError::UnknownKind { .. })
+    ));
+}
+
+#[test]
+fn a_snapshot_at_any_record_plus_the_tail_is_the_live_image_byte_for_byte() {
+    let records = every_kind();
+    let mut live = MetadataImage::empty();
+    let mut images = vec![live.clone()];
+    for (offset, record) in (1..).zip(&records) {
+        live.apply(offset, std::slice::from_ref(record))
+            .expect("each record fits");
+        images.push(live.clone());
+    }
+    for (at, image) in images.iter().enumerate() {
+        let mut loaded = MetadataImage::from_snapshot(&image.to_snapshot()).expect("own snapshot");
+        assert_eq!(&loaded, image);
+        for (offset, record) in (1..).zip(&records).skip(at) {
+            loaded
+                .apply(offset, std::slice::from_ref(record))
+                .expect("each record fits");
+        }
+        assert_eq!(loaded.to_snapshot(), live.to_snapshot(), "from record {at}");
+    }
+}
+
+#[test]
+fn deltas_merged_one_by_one_are_the_difference_of_the_images() {
+    let records = every_kind();
+    let mut live = MetadataImage::empty();
+    let mut merged = MetadataDelta::default();
+    for (offset, record) in (1..).zip(&records) {
+        let delta = live
+            .apply(offset, std::slice::from_ref(record))
+            .expect("each record fits");
+        merged.merge(&delta);
+    }
+    let between = MetadataDelta::between(&MetadataImage::empty(), &live);
+    assert_eq!(merged.topics_created, between.topics_created);
+    assert_eq!(merged.topics_deleted, between.topics_deleted);
+    assert_eq!(merged.partitions, between.partitions);
+    // What came and went may be named by the merged delta: a reader looks into the image anyway.
+    assert!(merged.brokers.is_superset(&between.brokers));
+    assert!(merged.configs.is_superset(&between.configs));
+}
+
+#[test]
+fn a_record_that_does_not_fit_changes_nothing() {
+    let mut image = MetadataImage::empty();
+    image.apply(1, &every_kind()).expect("fits");
+    let before = image.clone();
+    for (bad, says) in [
+        (topic("a", 9), "name is in use"),
+        (topic("z", 1), "id is in use"),
+        (partition(1, 5, &[1]), "next partition is 2"),
+        (partition(7, 0, &[1]), "no such topic"),
+        (
+            change(1, 7, LeaderChange::NoLeader, None),
+            "no such partition",
+        ),
+        (
+            change(1, 0, LeaderChange::Elected(NodeId(1)), None),
+            "not in the ISR",
+        ),
+        (
+            change(1, 0, LeaderChange::Unchanged, Some(&[2, 9])),
+            "no replica",
+        ),
+        (broker(1, 1), "newer epoch"),
+    ] {
+        let error = image
+            .apply(2, &[topic("new", 8), bad])
+            .expect_err("does not fit");
+        assert!(error.problem.contains(says), "{error}");
+        assert_eq!(image, before, "{says}");
+    }
+    assert!(image.apply(1, &[]).is_err(), "an old offset was applied");
+}
