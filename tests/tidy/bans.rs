@@ -6,16 +6,29 @@ use crate::{assert_none, read, root, tracked};
 use std::path::Path;
 
 /// Crates whose time, randomness and I/O are arguments.
-const CORES: &[&str] = &["crates/types", "crates/wire", "broker/core", "broker/log", "operator/core"];
-const CORE_BANS: &[&str] =
-    &["std::time::Instant::now", "std::time::SystemTime::now", "std::fs::File::open", "std::net::TcpStream::connect"];
+const CORES: &[&str] = &[
+    "crates/types",
+    "crates/wire",
+    "broker/core",
+    "broker/log",
+    "operator/core",
+];
+const CORE_BANS: &[&str] = &[
+    "std::time::Instant::now",
+    "std::time::SystemTime::now",
+    "std::fs::File::open",
+    "std::net::TcpStream::connect",
+];
 
 /// `broker-log`'s one real file system sees files by design; its clippy.toml says so.
 const LOG_MAY: &str = "std::fs::File::open";
 
 fn banned_paths(text: &str) -> Vec<String> {
     text.lines()
-        .filter_map(|line| line.split_once("path = \"").and_then(|(_, rest)| rest.split_once('"')))
+        .filter_map(|line| {
+            line.split_once("path = \"")
+                .and_then(|(_, rest)| rest.split_once('"'))
+        })
         .map(|(path, _)| path.to_owned())
         .collect()
 }
@@ -58,9 +71,13 @@ fn unsafe_code_is_allowed_in_named_modules_only() {
     const MAY: &[&str] = &[];
     let found: Vec<String> = tracked(&[".rs"])
         .iter()
-        .filter(|path| read(path).lines().any(|line| line.trim_start().starts_with("#![allow(unsafe_code)]")
-            || line.trim_start().starts_with("#[allow(unsafe_code)]")
-            || line.trim_start().starts_with("#[expect(unsafe_code")))
+        .filter(|path| {
+            read(path).lines().any(|line| {
+                line.trim_start().starts_with("#![allow(unsafe_code)]")
+                    || line.trim_start().starts_with("#[allow(unsafe_code)]")
+                    || line.trim_start().starts_with("#[expect(unsafe_code")
+            })
+        })
         .map(|path| path.to_string_lossy().into_owned())
         .filter(|path| !MAY.contains(&path.as_str()))
         .collect();

@@ -16,8 +16,24 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// What a pure core must never link: sockets, runtimes, clients.
-const NOT_IN_CORES: &[&str] = &["tokio", "tonic", "kube", "kube-client", "hyper", "rustls", "openraft", "socket2"];
-const CORES: &[&str] = &["types", "config", "wire", "broker-log", "broker-core", "operator-core"];
+const NOT_IN_CORES: &[&str] = &[
+    "tokio",
+    "tonic",
+    "kube",
+    "kube-client",
+    "hyper",
+    "rustls",
+    "openraft",
+    "socket2",
+];
+const CORES: &[&str] = &[
+    "types",
+    "config",
+    "wire",
+    "broker-log",
+    "broker-core",
+    "operator-core",
+];
 
 /// Exceptions, each with its reason.
 const ALLOWED: &[(&str, &str, &str)] = &[];
@@ -31,13 +47,21 @@ type Graph = BTreeMap<String, Vec<String>>;
 
 fn workspace_graph() -> Graph {
     let metadata = metadata();
-    let members: Vec<&str> =
-        metadata["workspace_members"].as_array().expect("an array").iter().filter_map(|id| id.as_str()).collect();
+    let members: Vec<&str> = metadata["workspace_members"]
+        .as_array()
+        .expect("an array")
+        .iter()
+        .filter_map(|id| id.as_str())
+        .collect();
     metadata["packages"]
         .as_array()
         .expect("an array")
         .iter()
-        .filter(|package| package["id"].as_str().is_some_and(|id| members.contains(&id)))
+        .filter(|package| {
+            package["id"]
+                .as_str()
+                .is_some_and(|id| members.contains(&id))
+        })
         .map(|package| {
             let dependencies = package["dependencies"]
                 .as_array()
@@ -46,7 +70,10 @@ fn workspace_graph() -> Graph {
                 .filter(|dependency| dependency["kind"].is_null())
                 .filter_map(|dependency| dependency["name"].as_str().map(str::to_owned))
                 .collect();
-            (package["name"].as_str().expect("a name").to_owned(), dependencies)
+            (
+                package["name"].as_str().expect("a name").to_owned(),
+                dependencies,
+            )
         })
         .collect()
 }
@@ -55,18 +82,27 @@ fn violations(graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     for (name, dependencies) in graph {
         let Some(layer) = layer_of(name) else {
-            found.push(format!("crate {name} has no layer: add it to LAYERS in tests/tidy/layers.rs"));
+            found.push(format!(
+                "crate {name} has no layer: add it to LAYERS in tests/tidy/layers.rs"
+            ));
             continue;
         };
         for dependency in dependencies {
-            if ALLOWED.iter().any(|(from, to, _)| from == name && to == dependency) {
+            if ALLOWED
+                .iter()
+                .any(|(from, to, _)| from == name && to == dependency)
+            {
                 continue;
             }
             if layer_of(dependency).is_some_and(|below| below >= layer) {
-                found.push(format!("{name} (layer {layer}) must not depend on {dependency}"));
+                found.push(format!(
+                    "{name} (layer {layer}) must not depend on {dependency}"
+                ));
             }
             if CORES.contains(&name.as_str()) && NOT_IN_CORES.contains(&dependency.as_str()) {
-                found.push(format!("{name} is a pure core and must not link {dependency}"));
+                found.push(format!(
+                    "{name} is a pure core and must not link {dependency}"
+                ));
             }
         }
     }
@@ -84,11 +120,26 @@ fn a_broken_layer_is_reported() {
         ("broker".to_owned(), vec!["operator".to_owned()]),
         ("types".to_owned(), vec!["tokio".to_owned()]),
         ("cellar".to_owned(), vec![]),
-        ("cli".to_owned(), vec!["broker".to_owned(), "tokio".to_owned()]),
+        (
+            "cli".to_owned(),
+            vec!["broker".to_owned(), "tokio".to_owned()],
+        ),
     ]);
     let found = violations(&graph);
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found.iter().any(|text| text.contains("broker (layer 4) must not depend on operator")));
-    assert!(found.iter().any(|text| text.contains("types is a pure core")));
-    assert!(found.iter().any(|text| text.contains("cellar has no layer")));
+    assert!(
+        found
+            .iter()
+            .any(|text| text.contains("broker (layer 4) must not depend on operator"))
+    );
+    assert!(
+        found
+            .iter()
+            .any(|text| text.contains("types is a pure core"))
+    );
+    assert!(
+        found
+            .iter()
+            .any(|text| text.contains("cellar has no layer"))
+    );
 }

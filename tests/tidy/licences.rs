@@ -4,14 +4,30 @@ use crate::{assert_none, metadata};
 
 /// Licences that may be combined into an Apache-2.0 binary.
 const ACCEPTED: &[&str] = &[
-    "Apache-2.0", "MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "CC0-1.0", "Unlicense",
-    "BSL-1.0", "MPL-2.0", "MPL-2.0+", "0BSD", "CDLA-Permissive-2.0", "Apache-2.0 WITH LLVM-exception",
+    "Apache-2.0",
+    "MIT",
+    "MIT-0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "Unlicense",
+    "BSL-1.0",
+    "MPL-2.0",
+    "MPL-2.0+",
+    "0BSD",
+    "CDLA-Permissive-2.0",
+    "Apache-2.0 WITH LLVM-exception",
 ];
 
 /// Whether an SPDX expression can be met by accepted licences.
 fn acceptable(expression: &str) -> bool {
     expression.replace('/', " OR ").split(" AND ").all(|all| {
-        all.trim_matches(['(', ')', ' ']).split(" OR ").any(|any| ACCEPTED.contains(&any.trim_matches(['(', ')', ' '])))
+        all.trim_matches(['(', ')', ' '])
+            .split(" OR ")
+            .any(|any| ACCEPTED.contains(&any.trim_matches(['(', ')', ' '])))
     })
 }
 
@@ -23,7 +39,12 @@ fn every_dependency_has_an_accepted_licence() {
         .expect("an array")
         .iter()
         .filter(|package| !package["license"].as_str().is_some_and(acceptable))
-        .map(|package| format!("{} {}: {}", package["name"], package["version"], package["license"]))
+        .map(|package| {
+            format!(
+                "{} {}: {}",
+                package["name"], package["version"], package["license"]
+            )
+        })
         .collect();
     assert_none("licences", &found);
 }

@@ -20,7 +20,9 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     for (at, line) in lines.iter().enumerate() {
         let body = line.trim_start();
         let indent = line.len() - body.len();
-        let Some(name) = function_name(body) else { continue };
+        let Some(name) = function_name(body) else {
+            continue;
+        };
         if body.trim_end().ends_with(';') || body.trim_end().ends_with('}') {
             continue;
         }
@@ -42,11 +44,27 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
 fn function_name(line: &str) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "fn")?;
-    let modifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern", "\"C\""];
-    if !words[..at].iter().all(|word| modifiers.contains(word) || word.starts_with("pub(")) {
+    let modifiers = [
+        "pub",
+        "pub(crate)",
+        "pub(super)",
+        "async",
+        "const",
+        "unsafe",
+        "extern",
+        "\"C\"",
+    ];
+    if !words[..at]
+        .iter()
+        .all(|word| modifiers.contains(word) || word.starts_with("pub("))
+    {
         return None;
     }
-    let name: String = words.get(at + 1)?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name: String = words
+        .get(at + 1)?
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -57,14 +75,22 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let lines = text.lines().count();
     if lines > MAX_FILE_LINES {
-        found.push(format!("{path} has {lines} lines, at most {MAX_FILE_LINES}: split it by step, key or invariant"));
+        found.push(format!(
+            "{path} has {lines} lines, at most {MAX_FILE_LINES}: split it by step, key or invariant"
+        ));
     }
     if path.ends_with("src/main.rs") && lines > MAX_MAIN_LINES {
-        found.push(format!("{path} has {lines} lines, a main.rs at most {MAX_MAIN_LINES}"));
+        found.push(format!(
+            "{path} has {lines} lines, a main.rs at most {MAX_MAIN_LINES}"
+        ));
     }
     for (name, at, length) in functions(text) {
-        if length > MAX_FUNCTION_LINES && !LONG_FUNCTIONS.iter().any(|(allowed, _)| *allowed == name) {
-            found.push(format!("{path}:{at}: fn {name} has {length} lines, at most {MAX_FUNCTION_LINES}"));
+        if length > MAX_FUNCTION_LINES
+            && !LONG_FUNCTIONS.iter().any(|(allowed, _)| *allowed == name)
+        {
+            found.push(format!(
+                "{path}:{at}: fn {name} has {length} lines, at most {MAX_FUNCTION_LINES}"
+            ));
         }
     }
     found
@@ -81,10 +107,19 @@ fn files_and_functions_are_small() {
 
 #[test]
 fn a_long_file_and_a_long_function_are_reported() {
-    let long_function = format!("impl X {{\n    pub fn far(\n        &self,\n    ) {{\n{}    }}\n}}\n", "        x();\n".repeat(70));
+    let long_function = format!(
+        "impl X {{\n    pub fn far(\n        &self,\n    ) {{\n{}    }}\n}}\n",
+        "        x();\n".repeat(70)
+    );
     assert_eq!(violations("broker/src/a.rs", &long_function).len(), 1);
     let long_file = "// x\n".repeat(1_001);
     assert_eq!(violations("broker/src/a.rs", &long_file).len(), 1);
-    assert_eq!(violations("crates/cli/src/main.rs", &"// x\n".repeat(31)).len(), 1);
-    assert_eq!(violations("crates/cli/src/main.rs", "fn main() {\n}\n").len(), 0);
+    assert_eq!(
+        violations("crates/cli/src/main.rs", &"// x\n".repeat(31)).len(),
+        1
+    );
+    assert_eq!(
+        violations("crates/cli/src/main.rs", "fn main() {\n}\n").len(),
+        0
+    );
 }
