@@ -1,1 +1,1 @@
-//! Placeholder until the first landing of this crate.
+//! What is measured here? See the binaries: `bench` (loads against clusters) and `grpc_transfer` (what gRPC costs).

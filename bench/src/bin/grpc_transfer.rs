@@ -3,7 +3,10 @@
 //! Three processes with a fake log: each one leads a third of the data and pushes it to the two others over one
 //! bidirectional stream per (follower, leader) pair, exactly as replication does: one message = headers + ONE
 //! bytes blob, bounded credit, one ack per message. The parent starts the three, sums their figures, prints a line.
-#![allow(clippy::print_stdout, reason = "this is a command, its result is its output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "this is a command, its result is its output"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -228,9 +231,15 @@ async fn follow(leader: SocketAddr, args: Args, start: Instant) -> anyhow::Resul
     let end = Duration::from_secs_f64(args.seconds);
     let begin = Instant::now();
     while begin.elapsed() < end {
-        let batches = messages.message().await?.context("the leader ended the stream")?;
+        let batches = messages
+            .message()
+            .await?
+            .context("the leader ended the stream")?;
         let covered: u64 = batches.headers.iter().map(|h| u64::from(h.length)).sum();
-        anyhow::ensure!(covered >= batches.blob.len() as u64, "headers miss bytes of the blob");
+        anyhow::ensure!(
+            covered >= batches.blob.len() as u64,
+            "headers miss bytes of the blob"
+        );
         if at + batches.blob.len() > log.len() {
             at = 0;
         }
@@ -245,7 +254,10 @@ async fn follow(leader: SocketAddr, args: Args, start: Instant) -> anyhow::Resul
 /// User and system CPU of this process, all threads, in seconds (`/proc`, 100 ticks a second).
 fn cpu_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let rest = stat.rsplit(')').next().context("no command in /proc/self/stat")?;
+    let rest = stat
+        .rsplit(')')
+        .next()
+        .context("no command in /proc/self/stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     Ok(ticks as f64 / 100.0)
@@ -332,7 +344,10 @@ fn main() -> anyhow::Result<()> {
         let load = std::fs::read_to_string("/proc/loadavg")?;
         println!(
             "{} KiB messages, {} KiB window, {} KiB frames: {rate:.0} MB/s aggregate, {cost:.2} CPU-s/GB (both ends), load {}",
-            args.message_kib, args.window_kib, args.frame_kib, load.trim()
+            args.message_kib,
+            args.window_kib,
+            args.frame_kib,
+            load.trim()
         );
     }
     Ok(())

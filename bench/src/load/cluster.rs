@@ -1,0 +1,178 @@
+//! Which brokers does a target have, who leads what, and how does a topic get there?
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use types::ErrorCode;
+use wire::messages::create_topics_request::CreatableTopic;
+use wire::messages::metadata_request::MetadataRequestTopic;
+use wire::messages::{CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, MetadataResponse};
+
+use super::connection::Connection;
+
+const METADATA: i16 = 9;
+const CREATE_TOPICS: i16 = 5;
+const DELETE_TOPICS: i16 = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster under test.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) pids: Vec<u32>,
+}
+
+impl Target {
+    /// `NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]`.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let (name, rest) = text
+            .split_once('=')
+            .with_context(|| format!("target {text:?}: want NAME=HOST:PORT[@PID]"))?;
+        let (servers, pids) = rest.split_once('@').unwrap_or((rest, ""));
+        let pids = pids
+            .split(',')
+            .filter(|pid| !pid.is_empty())
+            .map(|pid| {
+                pid.parse()
+                    .with_context(|| format!("target {text:?}: {pid:?} is no PID"))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            name: name.to_owned(),
+            bootstrap: servers.split(',').map(str::to_owned).collect(),
+            pids,
+        })
+    }
+
+    fn any(&self) -> anyhow::Result<Connection> {
+        Connection::open(&self.bootstrap[0])
+    }
+}
+
+fn metadata(target: &Target, topic: &str) -> anyhow::Result<MetadataResponse> {
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(topic.to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    target.any()?.call(METADATA, &request)
+}
+
+/// Address of a leader -> the partitions it leads.
+pub(crate) type Leaders = BTreeMap<String, Vec<i32>>;
+
+/// Waits until every partition of the topic has a leader and a full ISR.
+pub(crate) fn leaders(target: &Target, topic: &str) -> anyhow::Result<Leaders> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = metadata(target, topic)?;
+        let found = &response.topics[0];
+        let ready = found.error_code == 0
+            && !found.partitions.is_empty()
+            && found.partitions.iter().all(|p| {
+                p.error_code == 0 && p.leader_id >= 0 && p.isr_nodes.len() == p.replica_nodes.len()
+            });
+        if ready {
+            let address: BTreeMap<i32, String> = response
+                .brokers
+                .iter()
+                .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
+                .collect();
+            let mut leaders = Leaders::new();
+            for partition in &found.partitions {
+                let leader = address
+                    .get(&partition.leader_id)
+                    .context("a leader that is no broker")?;
+                leaders
+                    .entry(leader.clone())
+                    .or_default()
+                    .push(partition.partition_index);
+            }
+            return Ok(leaders);
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "topic {topic} of {} has no leaders after {} s: {found:?}",
+                target.name,
+                PATIENCE.as_secs()
+            );
+        }
+    }
+}
+
+/// Address of the controller, or of the first broker.
+fn controller(target: &Target) -> anyhow::Result<Connection> {
+    let response = target.any()?.call(
+        METADATA,
+        &MetadataRequest {
+            topics: Some(Vec::new()),
+            ..Default::default()
+        },
+    )?;
+    let found = response
+        .brokers
+        .iter()
+        .find(|broker| broker.node_id == response.controller_id);
+    let broker = found
+        .or_else(|| response.brokers.first())
+        .context("metadata without brokers")?;
+    Connection::open(&format!("{}:{}", broker.host, broker.port))
+}
+
+/// Creates a topic, unless it is there, and waits for its leaders.
+pub(crate) fn ensure_topic(
+    target: &Target,
+    topic: &str,
+    partitions: i32,
+    replication_factor: i16,
+) -> anyhow::Result<()> {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: topic.to_owned(),
+            num_partitions: partitions,
+            replication_factor,
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = controller(target)?.call(CREATE_TOPICS, &request)?;
+        match ErrorCode::from_code(response.topics[0].error_code) {
+            Some(ErrorCode::None | ErrorCode::TopicAlreadyExists) => break,
+            Some(code) if code.is_retriable() && Instant::now() < deadline => {}
+            code => bail!(
+                "failed to create {topic}: {code:?} {:?}",
+                response.topics[0].error_message
+            ),
+        }
+    }
+    leaders(target, topic).map(drop)
+}
+
+/// Deletes a topic and waits until metadata no longer has it.
+pub(crate) fn delete_topic(target: &Target, topic: &str) -> anyhow::Result<()> {
+    let request = DeleteTopicsRequest {
+        topic_names: vec![topic.to_owned()],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    controller(target)?.call(DELETE_TOPICS, &request)?;
+    let deadline = Instant::now() + PATIENCE;
+    while metadata(target, topic)?.topics[0].error_code != ErrorCode::UnknownTopicOrPartition.code()
+    {
+        if Instant::now() > deadline {
+            bail!(
+                "topic {topic} of {} is still there after {} s",
+                target.name,
+                PATIENCE.as_secs()
+            );
+        }
+    }
+    Ok(())
+}

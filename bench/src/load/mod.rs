@@ -1,0 +1,137 @@
+//! Which loads are run, against which clusters, in which order?
+//!
+//! Every load goes to every target before its next repeat (A/B/A/B), so that a noisy machine disturbs all alike;
+//! medians are printed as a table and everything as JSON. The client is this program for every target: blocking
+//! sockets, prebuilt batches, several requests in flight per broker.
+
+mod cluster;
+mod connection;
+mod consume;
+mod latency;
+mod process;
+mod produce;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+pub(crate) use cluster::Target;
+pub(crate) use report::Figure;
+
+/// Measures Kafka-compatible clusters with one client, alternating between them.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]: a cluster, and its broker processes for CPU and memory
+    #[arg(long = "target", required = true)]
+    targets: Vec<String>,
+    /// Loads to run
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Load::Latency, Load::Produce, Load::Consume])]
+    load: Vec<Load>,
+    /// How often each load runs against each target
+    #[arg(long, default_value_t = 3)]
+    repeats: u32,
+    /// Replication factor of the topics
+    #[arg(long, default_value_t = 1)]
+    replication_factor: i16,
+    /// Partitions of the throughput topic
+    #[arg(long, default_value_t = 12)]
+    partitions: i32,
+    /// Bytes of a record's value
+    #[arg(long, default_value_t = 1024)]
+    record_bytes: usize,
+    /// Records in a batch
+    #[arg(long, default_value_t = 128)]
+    batch_records: usize,
+    /// Megabytes (10^6) of values that one throughput run produces
+    #[arg(long, default_value_t = 500)]
+    megabytes: u64,
+    /// Requests of one latency run
+    #[arg(long, default_value_t = 3_000)]
+    requests: u32,
+    /// Where to write all figures as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What a run measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Load {
+    /// One request of one record in flight, acks=all
+    Latency,
+    /// Idempotent acks=all batches to all partitions
+    Produce,
+    /// Everything that the last produce run left, from the start
+    Consume,
+}
+
+/// Parses the command line, runs everything, prints the table.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let targets = args
+        .targets
+        .iter()
+        .map(|text| Target::parse(text))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut figures = Vec::new();
+    for target in &targets {
+        figures.extend(process::memory(target, "idle"));
+    }
+    for repeat in 0..args.repeats {
+        for load in &args.load {
+            for target in &targets {
+                let found = one(&args, *load, target, repeat).with_context(|| {
+                    format!("{load:?} against {}, repeat {repeat}", target.name)
+                })?;
+                figures.extend(found);
+            }
+        }
+    }
+    for target in &targets {
+        figures.extend(process::memory(target, "loaded"));
+        cluster::delete_topic(target, &topic(&args, Load::Produce))?;
+        cluster::delete_topic(target, &topic(&args, Load::Latency))?;
+    }
+    report::print(&figures)?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures)?)
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Topics carry the replication factor, so that runs with another one do not meet.
+fn topic(args: &Args, load: Load) -> String {
+    let kind = if load == Load::Latency {
+        "latency"
+    } else {
+        "throughput"
+    };
+    format!("bench-{kind}-rf{}", args.replication_factor)
+}
+
+fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<Vec<Figure>> {
+    let topic = topic(args, load);
+    let shape = produce::Shape {
+        record_bytes: args.record_bytes,
+        batch_records: args.batch_records,
+        megabytes: args.megabytes,
+    };
+    match load {
+        Load::Latency => {
+            cluster::ensure_topic(target, &topic, 1, args.replication_factor)?;
+            latency::run(target, &topic, args.requests, args.record_bytes)
+        }
+        Load::Produce => {
+            // A fresh topic each time, so that consume reads exactly one run.
+            if repeat > 0 {
+                cluster::delete_topic(target, &topic)?;
+            }
+            cluster::ensure_topic(target, &topic, args.partitions, args.replication_factor)?;
+            produce::run(target, &topic, &shape)
+        }
+        Load::Consume => consume::run(target, &topic),
+    }
+}

@@ -1,0 +1,160 @@
+//! How many megabytes a second of idempotent acks=all batches does a cluster take?
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use types::builder::BatchBuilder;
+use types::{ProducerEpoch, ProducerId};
+use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use wire::messages::{InitProducerIdRequest, ProduceRequest};
+
+use super::connection::Connection;
+use super::{Figure, Target, cluster, process};
+
+/// The version that librdkafka 2.x uses at most minus what a topic id would need.
+pub(crate) const PRODUCE: i16 = 9;
+const INIT_PRODUCER_ID: i16 = 3;
+/// As many as an idempotent producer may have (`max.in.flight.requests.per.connection`).
+const IN_FLIGHT: usize = 5;
+
+/// How much is produced, in which pieces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) record_bytes: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) megabytes: u64,
+}
+
+/// Runs one thread a broker; each request holds one batch for every partition that the broker leads.
+pub(crate) fn run(target: &Target, topic: &str, shape: &Shape) -> anyhow::Result<Vec<Figure>> {
+    let leaders = cluster::leaders(target, topic)?;
+    let partitions: usize = leaders.values().map(Vec::len).sum();
+    let batch_bytes = (shape.record_bytes * shape.batch_records) as u64;
+    let rounds = (shape.megabytes * 1_000_000 / batch_bytes / partitions as u64).max(1);
+    let cpu = process::cpu_seconds(target);
+    let start = Instant::now();
+    let results: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = leaders
+            .iter()
+            .map(|(leader, mine)| {
+                scope.spawn(move || one_leader(leader, topic, mine, shape, rounds))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("a load thread panicked")))
+            })
+            .collect()
+    });
+    results.into_iter().collect::<anyhow::Result<()>>()?;
+    let seconds = start.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let megabytes = (rounds * partitions as u64 * batch_bytes) as f64 / 1e6;
+    let mut figures = vec![Figure::new(target, "produce", "MB/s", megabytes / seconds)];
+    if !target.pids.is_empty() {
+        let used = process::cpu_seconds(target) - cpu;
+        figures.push(Figure::new(
+            target,
+            "broker CPU per produced GB",
+            "CPU-s/GB",
+            used / (megabytes / 1e3),
+        ));
+    }
+    Ok(figures)
+}
+
+fn one_leader(
+    leader: &str,
+    topic: &str,
+    partitions: &[i32],
+    shape: &Shape,
+    rounds: u64,
+) -> anyhow::Result<()> {
+    let mut connection = Connection::open(leader)?;
+    let id = connection.call(
+        INIT_PRODUCER_ID,
+        &InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        },
+    )?;
+    if id.error_code != 0 {
+        bail!("InitProducerId failed with {}", id.error_code);
+    }
+    let mut sequence: BTreeMap<i32, i32> =
+        partitions.iter().map(|partition| (*partition, 0)).collect();
+    let mut in_flight = 0;
+    for _ in 0..rounds {
+        let mut data = Vec::with_capacity(partitions.len());
+        for (partition, next) in &mut sequence {
+            let records = batch(shape, id.producer_id, id.producer_epoch, *next)?;
+            *next = next.wrapping_add(i32::try_from(shape.batch_records)?) & i32::MAX;
+            data.push(PartitionProduceData {
+                index: *partition,
+                records: Some(records),
+                ..Default::default()
+            });
+        }
+        connection.send(
+            PRODUCE,
+            &ProduceRequest {
+                transactional_id: None,
+                acks: -1,
+                timeout_ms: 30_000,
+                topic_data: vec![TopicProduceData {
+                    name: topic.to_owned(),
+                    partition_data: data,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+        )?;
+        in_flight += 1;
+        if in_flight == IN_FLIGHT {
+            acknowledged(&mut connection)?;
+            in_flight -= 1;
+        }
+    }
+    for _ in 0..in_flight {
+        acknowledged(&mut connection)?;
+    }
+    Ok(())
+}
+
+fn acknowledged(connection: &mut Connection) -> anyhow::Result<()> {
+    let response = connection.receive::<ProduceRequest>(PRODUCE)?;
+    for partition in &response
+        .responses
+        .first()
+        .context("an empty produce response")?
+        .partition_responses
+    {
+        if partition.error_code != 0 {
+            bail!(
+                "partition {} refused a batch with {}",
+                partition.index,
+                partition.error_code
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An uncompressed batch: the broker's work does not depend on what the values are.
+fn batch(shape: &Shape, producer_id: i64, epoch: i16, sequence: i32) -> anyhow::Result<Bytes> {
+    let mut builder =
+        BatchBuilder::new().producer(ProducerId(producer_id), ProducerEpoch(epoch), sequence);
+    let value = vec![b'v'; shape.record_bytes];
+    for _ in 0..shape.batch_records {
+        builder.push(0, None, Some(&value));
+    }
+    Ok(builder.build()?)
+}
