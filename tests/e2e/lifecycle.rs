@@ -58,7 +58,7 @@ fn is_zombie(pid: u32) -> bool {
 
 #[test]
 fn a_second_up_on_one_data_directory_is_refused_with_the_pid_of_the_first() {
-    let cluster = Cluster::up("examples/single");
+    let cluster = Cluster::up("examples/single-node");
     let output = cluster.try_start();
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

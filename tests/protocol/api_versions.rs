@@ -22,7 +22,7 @@ fn answer(raw: &mut Raw, asked: i16, answered: i16, body: &[u8]) -> ApiVersionsR
 
 #[test]
 fn api_versions_answers_every_version_and_falls_back_to_v0_for_an_unknown_one() {
-    let cluster = Cluster::up("examples/single");
+    let cluster = Cluster::up("examples/single-node");
     let mut raw = Raw::connect(&cluster.bootstrap());
     // Body of v3 and v4: client software name and version as compact strings, no tagged fields.
     let flexible = b"\x05test\x02x\x00";
@@ -57,7 +57,7 @@ fn api_versions_answers_every_version_and_falls_back_to_v0_for_an_unknown_one() 
 
 #[test]
 fn produce_is_advertised_from_version_0_so_that_librdkafka_compresses() {
-    let cluster = Cluster::up("examples/single");
+    let cluster = Cluster::up("examples/single-node");
     let mut raw = Raw::connect(&cluster.bootstrap());
     let response = answer(&mut raw, 0, 0, b"");
     let produce = response

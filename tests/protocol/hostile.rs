@@ -49,7 +49,7 @@ struct Victim {
 
 impl Victim {
     fn new() -> Self {
-        let cluster = Cluster::up("examples/single");
+        let cluster = Cluster::up("examples/single-node");
         let address = cluster.bootstrap();
         let pid = cluster.pods()[0].pid.expect("it runs");
         let mut victim = Self {

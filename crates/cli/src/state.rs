@@ -24,9 +24,6 @@ pub(crate) struct ObjectStatus {
     /// HOST:PORT list of a KafkaCluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bootstrap: Option<String>,
-    /// Seconds from the start of `up` until the object was Ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ready_after: Option<String>,
 }
 
 /// One pod as `status` shows it.
