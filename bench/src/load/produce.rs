@@ -1,14 +1,14 @@
 //! How many megabytes a second of idempotent acks=all batches does a cluster take?
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use types::builder::BatchBuilder;
-use types::{ProducerEpoch, ProducerId};
+use types::{ErrorCode, ProducerEpoch, ProducerId};
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::messages::{InitProducerIdRequest, ProduceRequest};
+use wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest};
 
 use super::connection::Connection;
 use super::{Figure, Target, cluster, process};
@@ -76,19 +76,7 @@ fn one_leader(
     rounds: u64,
 ) -> anyhow::Result<()> {
     let mut connection = Connection::open(leader)?;
-    let id = connection.call(
-        INIT_PRODUCER_ID,
-        &InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: 60_000,
-            producer_id: -1,
-            producer_epoch: -1,
-            ..Default::default()
-        },
-    )?;
-    if id.error_code != 0 {
-        bail!("InitProducerId failed with {}", id.error_code);
-    }
+    let id = producer_id(&mut connection)?;
     let mut sequence: BTreeMap<i32, i32> =
         partitions.iter().map(|partition| (*partition, 0)).collect();
     let mut in_flight = 0;
@@ -127,6 +115,26 @@ fn one_leader(
         acknowledged(&mut connection)?;
     }
     Ok(())
+}
+
+/// Apache Kafka answers 14, 15 and 16 for a moment after its start: all retriable.
+fn producer_id(connection: &mut Connection) -> anyhow::Result<InitProducerIdResponse> {
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let id = connection.call(INIT_PRODUCER_ID, &request)?;
+        match ErrorCode::from_code(id.error_code) {
+            Some(ErrorCode::None) => return Ok(id),
+            Some(code) if code.is_retriable() && Instant::now() < deadline => {}
+            code => bail!("InitProducerId failed: {code:?}"),
+        }
+    }
 }
 
 fn acknowledged(connection: &mut Connection) -> anyhow::Result<()> {
