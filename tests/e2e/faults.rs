@@ -193,6 +193,6 @@ fn a_frozen_leader_truncates_to_its_successors_log_when_it_wakes() {
     clippy::print_stderr,
     reason = "measured figures belong into the test's output"
 )]
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     eprintln!("REPORT {text}");
 }

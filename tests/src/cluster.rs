@@ -262,6 +262,33 @@ impl Cluster {
         assert!(status.success(), "kill -{signal} {pid}");
     }
 
+    /// A pod's metrics page.
+    #[must_use]
+    pub fn metrics(&self, pod: &Pod) -> Option<String> {
+        let url = format!("http://{}:9404/metrics", pod.ip);
+        let output = Command::new("curl")
+            .args(["-s", "-m", "2", &url])
+            .output()
+            .expect("curl runs");
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The pod whose broker is the active controller, when one says so.
+    #[must_use]
+    pub fn active_controller(&self) -> Option<Pod> {
+        self.pods().into_iter().find(|pod| {
+            self.metrics(pod).is_some_and(|page| {
+                page.lines().any(|line| {
+                    line.starts_with("kafka_controller_activecontrollercount")
+                        && line.ends_with(" 1")
+                })
+            })
+        })
+    }
+
     /// Waits until every pod is ready and `up` says that all objects are.
     pub fn await_ready(&self) {
         await_true("everything is Ready again", || {

@@ -107,5 +107,30 @@ def dump(bootstrap, topic):
     consumer.close()
 
 
+def create_on_line(bootstrap):
+    """For every line NAME on standard input: creates the topic, trying until it works; prints the seconds it took."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic
+    admin = AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50,
+                         "socket.timeout.ms": 1000})
+    admin.list_topics(timeout=30)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        start = time.monotonic()
+        while True:
+            try:
+                future = admin.create_topics([NewTopic(line.strip(), num_partitions=1, replication_factor=3)],
+                                             request_timeout=1.0, operation_timeout=1.0)[line.strip()]
+                future.result()
+                break
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    break
+                if time.monotonic() - start > 30:
+                    fail(f"{line.strip()}: {error}")
+        print(f"{time.monotonic() - start:.4f}", flush=True)
+
+
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "steady": steady, "dump": dump}[sys.argv[1]](*sys.argv[2:])
+    {"produce": produce, "consume": consume, "steady": steady, "dump": dump,
+     "create_on_line": create_on_line}[sys.argv[1]](*sys.argv[2:])
