@@ -77,7 +77,9 @@ pub fn cluster(
     settings: &Settings,
 ) -> Result<ClusterObjects, Error> {
     let config = broker_config(cluster, identity, settings);
-    config.check().map_err(|mistake| Error::Refused(format!("{}: {}", mistake.path.join("."), mistake.message)))?;
+    config.check().map_err(|mistake| {
+        Error::Refused(format!("{}: {}", mistake.path.join("."), mistake.message))
+    })?;
     let yaml = config.to_yaml().map_err(Error::Render)?;
     let hash = static_config_hash(&config);
     let pools = || {

@@ -1,8 +1,9 @@
 //! What does a user write in version `v1alpha1`?
 
-#[allow(unreachable_pub)] // KubeSchema repeats each struct, with its `pub`, inside a function
+// KubeSchema repeats each struct, with its `pub`, inside a function; printer columns repeat their keys.
+#[allow(unreachable_pub, clippy::duplicated_attributes)]
 mod kafka_cluster;
-#[allow(unreachable_pub)] // the same
+#[allow(unreachable_pub, clippy::duplicated_attributes)]
 mod kafka_topic;
 mod shared;
 

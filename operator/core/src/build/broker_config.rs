@@ -15,12 +15,23 @@ use crate::validate::ValidatedCluster;
 
 /// Renders the configuration file of every node of a cluster.
 #[must_use]
-pub fn broker_config(cluster: &ValidatedCluster, identity: &Identity, settings: &Settings) -> BrokerConfig {
-    let listener = |listener: &v1alpha1::Listener| ListenerConfig { name: listener.name.clone(), port: port(listener.port) };
+pub fn broker_config(
+    cluster: &ValidatedCluster,
+    identity: &Identity,
+    settings: &Settings,
+) -> BrokerConfig {
+    let listener = |listener: &v1alpha1::Listener| ListenerConfig {
+        name: listener.name.clone(),
+        port: port(listener.port),
+    };
     BrokerConfig {
         api_version: API_VERSION.into(),
         cluster_id: identity.cluster_id.clone(),
-        nodes: identity.nodes.iter().map(|node| node_config(cluster, node, settings)).collect(),
+        nodes: identity
+            .nodes
+            .iter()
+            .map(|node| node_config(cluster, node, settings))
+            .collect(),
         node_id: None,
         data_dir: names::DATA_DIR.into(),
         listeners: cluster.listeners.iter().map(listener).collect(),
@@ -44,7 +55,12 @@ fn node_config(cluster: &ValidatedCluster, node: &Node, settings: &Settings) -> 
         name: node.pod.clone(),
         id: NodeId(node.id),
         roles: node.roles.iter().map(role).collect(),
-        host: names::pod_host(&cluster.name, &node.pod, &cluster.namespace, &settings.cluster_domain),
+        host: names::pod_host(
+            &cluster.name,
+            &node.pod,
+            &cluster.namespace,
+            &settings.cluster_domain,
+        ),
         rack: None,
     }
 }
@@ -56,10 +72,17 @@ fn port(number: i32) -> u16 {
 
 /// The user's keys over the operator's defaults: as many replicas as Kafka's own default wants, but never more than there are brokers.
 #[must_use]
-pub fn effective_config(cluster: &ValidatedCluster, identity: &Identity, settings: &Settings) -> BTreeMap<String, String> {
+pub fn effective_config(
+    cluster: &ValidatedCluster,
+    identity: &Identity,
+    settings: &Settings,
+) -> BTreeMap<String, String> {
     let replicas = identity.broker_count().clamp(1, 3).to_string();
     let mut config = BTreeMap::from([
-        ("auto.create.topics.enable".to_owned(), settings.auto_create_topics.to_string()),
+        (
+            "auto.create.topics.enable".to_owned(),
+            settings.auto_create_topics.to_string(),
+        ),
         ("default.replication.factor".to_owned(), replicas.clone()),
         ("offsets.topic.replication.factor".to_owned(), replicas),
     ]);
@@ -74,5 +97,8 @@ pub fn static_config_hash(config: &BrokerConfig) -> String {
     own.nodes.clear();
     let text = serde_json::to_string(&own).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    digest
+        .iter()
+        .take(8)
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -29,13 +29,25 @@ const OPERATOR_OWNED: &[(&str, &str)] = &[
 const DECIDED: &[&str] = &["broker.id", "broker.rack", "node.id"];
 
 /// Checks `spec.config` of a KafkaCluster.
-pub(super) fn check_broker(path: &str, config: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
+pub(super) fn check_broker(
+    path: &str,
+    config: &BTreeMap<String, String>,
+    errors: &mut Vec<FieldError>,
+) {
     for (key, value) in config {
         let field = format!("{path}[{key}]");
         if let Some((_, instead)) = OPERATOR_OWNED.iter().find(|(owned, _)| owned == key) {
-            errors.push(FieldError::new(field, "the operator sets this key itself", format!("use {instead}")));
+            errors.push(FieldError::new(
+                field,
+                "the operator sets this key itself",
+                format!("use {instead}"),
+            ));
         } else if DECIDED.contains(&key.as_str()) {
-            errors.push(FieldError::new(field, "the operator sets this key itself", "remove it"));
+            errors.push(FieldError::new(
+                field,
+                "the operator sets this key itself",
+                "remove it",
+            ));
         } else if let Err(error) = broker_keys::check(key, value) {
             errors.push(refused(field, error));
         }
@@ -43,7 +55,11 @@ pub(super) fn check_broker(path: &str, config: &BTreeMap<String, String>, errors
 }
 
 /// Checks `spec.config` of a KafkaTopic.
-pub(super) fn check_topic(path: &str, config: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
+pub(super) fn check_topic(
+    path: &str,
+    config: &BTreeMap<String, String>,
+    errors: &mut Vec<FieldError>,
+) {
     let before = errors.len();
     for (key, value) in config {
         if let Err(error) = topic_keys::check(TopicKind::User, key, value) {
@@ -59,12 +75,25 @@ pub(super) fn check_topic(path: &str, config: &BTreeMap<String, String>, errors:
 
 fn refused(path: String, error: KeyError) -> FieldError {
     let (problem, fix) = match error {
-        KeyError::Unknown { nearest: Some(nearest), .. } => ("unknown key".to_owned(), format!("did you mean {nearest}?")),
-        KeyError::Unknown { what, .. } => ("unknown key".to_owned(), format!("use one of Kafka's {what} keys")),
-        KeyError::Invalid { value, problem, .. } => (format!("{value:?} is not a value of this key"), problem),
+        KeyError::Unknown {
+            nearest: Some(nearest),
+            ..
+        } => ("unknown key".to_owned(), format!("did you mean {nearest}?")),
+        KeyError::Unknown { what, .. } => (
+            "unknown key".to_owned(),
+            format!("use one of Kafka's {what} keys"),
+        ),
+        KeyError::Invalid { value, problem, .. } => {
+            (format!("{value:?} is not a value of this key"), problem)
+        }
         KeyError::Refused { reason, .. } => ("this key cannot be set".to_owned(), reason),
-        KeyError::OnlyDefault { default, reason, .. } => (format!("this key can only be {default:?}"), reason),
-        KeyError::ReadOnly { .. } => ("this key takes effect only at start".to_owned(), "it cannot be changed while brokers run".to_owned()),
+        KeyError::OnlyDefault {
+            default, reason, ..
+        } => (format!("this key can only be {default:?}"), reason),
+        KeyError::ReadOnly { .. } => (
+            "this key takes effect only at start".to_owned(),
+            "it cannot be changed while brokers run".to_owned(),
+        ),
         KeyError::Conflict { problem } => ("two keys contradict each other".to_owned(), problem),
     };
     FieldError::new(path, problem, fix)

@@ -102,20 +102,23 @@ fn unknown_and_operator_owned_keys_are_refused_by_name() {
     };
     check_cluster(
         with("min.insync.replica"),
-        &[
-            "spec.config[min.insync.replica]: unknown key: did you mean min.insync.replicas?",
-        ],
+        &["spec.config[min.insync.replica]: unknown key: did you mean min.insync.replicas?"],
     );
     check_cluster(
         with("log.dirs"),
         &["spec.config[log.dirs]: the operator sets this key itself: use spec.pools[].storage"],
     );
-    check_cluster(with("node.id"), &["spec.config[node.id]: the operator sets this key itself: remove it"]);
+    check_cluster(
+        with("node.id"),
+        &["spec.config[node.id]: the operator sets this key itself: remove it"],
+    );
     check_cluster(
         |c| {
             c.spec.config.insert("num.partitions".into(), "many".into());
         },
-        &["spec.config[num.partitions]: \"many\" is not a value of this key: Not a number of type INT"],
+        &[
+            "spec.config[num.partitions]: \"many\" is not a value of this key: Not a number of type INT",
+        ],
     );
     check_topic(
         "{clusterRef: {name: shop}, config: {retention.msec: '1'}}",

@@ -101,8 +101,7 @@ pub struct ClusterRef {
     /// Name of the KafkaCluster.
     #[schemars(length(min = 1, max = 32))]
     pub name: String,
-    /// Namespace of the KafkaCluster. Default: the namespace of this object. Another namespace needs the cluster's permission, which no
-    /// cluster of this version can give, so it is answered by `Ready=False, reason=NotGranted`.
+    /// Namespace of the KafkaCluster. Default: the namespace of this object. Another needs a grant of that cluster; this version has none, so the answer is `NotGranted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
