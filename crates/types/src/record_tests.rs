@@ -150,7 +150,7 @@ fn malformed_records_are_refused_with_the_field() {
     check_refused("malformed key", |bytes| bytes[65] = 3); // length -2
     check_refused("malformed value", |bytes| bytes[69] = 98);
     check_refused("malformed header count", |bytes| {
-        *bytes.last_mut().expect("bytes") = 2
+        *bytes.last_mut().expect("bytes") = 2;
     });
     check_refused("malformed length", |bytes| bytes[60] = 2); // one record promised that is not there
     check_refused("after its 0 records", |bytes| bytes[60] = 0);

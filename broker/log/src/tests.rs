@@ -1,0 +1,13 @@
+//! Does a log keep what it was given, through appends, deletions, restarts and crashes?
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod fixture;
+
+mod append_and_read;
+mod restart;
+mod retention;
+mod truncation;
+
+mod producers;
+
+mod crash;

@@ -1,0 +1,304 @@
+//! How does a log lose records on purpose, at its end (a diverging follower) or at its start?
+//!
+//! A truncation is durable when it returns, so that its old tail can not come back under newer records. Below the
+//! recovery point it leaves a marker file first: the log directory's checkpoint, written rarely, would else vouch for
+//! what is appended anew.
+
+use std::path::PathBuf;
+
+use types::Offset;
+
+use crate::leader_epoch_cache::LeaderEpochCache;
+use crate::log::note_producer;
+use crate::producer_state::ProducerState;
+use crate::scan::{Check, Scanner, Step};
+use crate::segment::{SCAN_WINDOW, Segment};
+use crate::vfs::{Durability, Vfs, remove_if_there};
+use crate::{DeletedSegment, Log, LogError, checkpoint, producer_snapshot};
+
+/// Names an offset from which on nothing is vouched for, whatever the log directory's checkpoint says.
+pub(crate) const MARKER_FILE: &str = "truncation-checkpoint";
+
+impl<V: Vfs> Log<V> {
+    /// Removes the records from `offset` on, and those before it in the same batch. Answers the new log end offset;
+    /// an `offset` at or above the log end offset changes nothing, one below the log start offset is as
+    /// [`Self::truncate_fully_and_start_at`].
+    ///
+    /// # Errors
+    /// The log is offline, or an I/O error (the log is then offline).
+    pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
+        self.check_online()?;
+        if offset >= self.leo {
+            return Ok(self.leo);
+        }
+        if offset < self.log_start || offset < self.segments[0].base {
+            self.truncate_fully_and_start_at(offset)?;
+            return Ok(self.leo);
+        }
+        let result = self.try_truncate(offset);
+        self.hard_guard(result)?;
+        Ok(self.leo)
+    }
+
+    fn try_truncate(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.before_truncation(offset)?;
+        // The last segment that keeps anything; its removal from the end on keeps the rest contiguous at any crash.
+        let keep = self.segment_of(offset);
+        while self.segments.len() > keep + 1 {
+            if let Some(segment) = self.segments.pop() {
+                self.size -= segment.size;
+                segment.remove(&self.vfs)?;
+            }
+        }
+        let vfs = self.vfs.clone();
+        let segment = self.active();
+        let (position, end) = cut_position(&vfs, segment, offset)?;
+        self.remove_snapshots_after(end)?;
+        self.sync_dir()?;
+        let log_end = end;
+        let active = self.active_mut();
+        let before = active.size;
+        active.cut(&vfs, position, log_end)?;
+        self.size -= before - position;
+        self.leo = log_end;
+        self.resume_active()?;
+        self.epochs_dirty |= self.epochs.truncate_from_end(log_end);
+        self.log_start = self.log_start.min(log_end);
+        self.recovery_point = self.recovery_point.min(log_end);
+        let high_watermark = self.producers.high_watermark().min(log_end);
+        self.producers = self.load_producers(log_end, self.active().last_append_ms)?;
+        self.producers.advance_high_watermark(high_watermark);
+        Ok(())
+    }
+
+    /// Walks the batches after the active segment's last index entry, for the newest record and the end.
+    pub(crate) fn resume_active(&mut self) -> Result<(), LogError> {
+        let vfs = self.vfs.clone();
+        let interval = self.config.index_interval_bytes;
+        let active = self.active_mut();
+        let position = active.resume_after_index();
+        let file = active.open_file(&vfs)?;
+        let path = active.path.clone();
+        let mut scanner = Scanner::new(&*file, &path, position, active.size, SCAN_WINDOW);
+        while let Step::Batch {
+            position, header, ..
+        } = scanner.step(Check::Header)?
+        {
+            active.note_batch(&header, position, interval);
+        }
+        Ok(())
+    }
+
+    /// Removes all records and begins anew at `offset`, as a follower does whose leader's log starts after its end.
+    ///
+    /// # Errors
+    /// The log is offline, or an I/O error (the log is then offline).
+    pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.check_online()?;
+        let result = self.try_start_at(offset);
+        self.hard_guard(result)
+    }
+
+    fn try_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.before_truncation(offset)?;
+        while let Some(segment) = self.segments.pop() {
+            if let Err(error) = segment.remove(&self.vfs) {
+                // Never without a segment, even offline.
+                self.segments.push(segment);
+                return Err(error);
+            }
+        }
+        // Old segments must not come back beside the new one.
+        let renewed = self
+            .remove_snapshots_after(Offset(-1))
+            .and_then(|()| self.sync_dir())
+            .and_then(|()| Segment::create(&self.vfs, &self.dir, offset, 0));
+        self.size = 0;
+        self.log_start = offset;
+        self.leo = offset;
+        self.recovery_point = offset;
+        self.epochs = LeaderEpochCache::default();
+        self.epochs_dirty = true;
+        self.producers = ProducerState::default();
+        match renewed {
+            Ok(segment) => self.segments.push(segment),
+            Err(error) => {
+                self.segments.push(Segment::found(
+                    &self.dir,
+                    offset,
+                    crate::segment::FileSizes::default(),
+                    0,
+                ));
+                return Err(error);
+            }
+        }
+        self.take_snapshot(offset)?;
+        self.write_epochs()
+    }
+
+    /// What every truncation does first: readers' hints and running flushes are void, and a cut below the recovery point
+    /// is marked.
+    fn before_truncation(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.generation += 1;
+        self.hints.clear();
+        self.cold.remove(|_| true);
+        if offset < self.recovery_point || self.truncated_until.is_some() {
+            let until = self
+                .recovery_point
+                .max(self.truncated_until.unwrap_or(offset));
+            let marked = self.read_truncation_marker()?.unwrap_or(offset).min(offset);
+            let line = std::iter::once(marked.0.to_string());
+            checkpoint::write(&self.vfs, &self.marker_path(), line, Durability::Synced)?;
+            self.truncated_until = Some(until);
+        }
+        Ok(())
+    }
+
+    fn marker_path(&self) -> PathBuf {
+        self.dir.join(MARKER_FILE)
+    }
+
+    pub(crate) fn read_truncation_marker(&self) -> Result<Option<Offset>, LogError> {
+        let lines = checkpoint::read(&self.vfs, &self.marker_path(), |line| {
+            line.parse().ok().map(Offset)
+        })?;
+        Ok(lines.and_then(|lines| lines.first().copied()))
+    }
+
+    pub(crate) fn remove_truncation_marker(&mut self) -> Result<(), LogError> {
+        self.truncated_until = None;
+        remove_if_there(&self.vfs, &self.marker_path())
+    }
+
+    fn remove_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {
+        while let Some(&last) = self.snapshots.last() {
+            if last <= end {
+                break;
+            }
+            remove_if_there(&self.vfs, &producer_snapshot::path(&self.dir, last))?;
+            self.snapshots.pop();
+            self.unsynced.snapshots.retain(|&known| known != last);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
+        self.vfs
+            .sync_dir(&self.dir)
+            .map_err(|source| LogError::io("sync", &self.dir, source))
+    }
+
+    /// The producer state before `end`: the newest sound snapshot, and the batches after it.
+    pub(crate) fn load_producers(
+        &mut self,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<ProducerState, LogError> {
+        let (mut state, from) = self.load_snapshot(end, now_ms)?;
+        for (index, segment) in self.segments.iter().enumerate() {
+            if segment.base >= end || self.segment_end(index) <= from {
+                continue;
+            }
+            let file = segment.open_or_reuse(&self.vfs)?;
+            let position = segment.position_before(&self.vfs, from)?;
+            let mut scanner =
+                Scanner::new(&*file, &segment.path, position, segment.size, SCAN_WINDOW);
+            while let Step::Batch { header, bytes, .. } = scanner.step(Check::Header)? {
+                if header.base_offset >= end {
+                    break;
+                }
+                if header.base_offset >= from {
+                    note_producer(&mut state, &header, bytes, now_ms);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// The newest sound snapshot at or before `end`; damaged ones are removed.
+    fn load_snapshot(
+        &mut self,
+        end: Offset,
+        now_ms: i64,
+    ) -> Result<(ProducerState, Offset), LogError> {
+        let mut usable = self.snapshots.partition_point(|&offset| offset <= end);
+        while let Some(last) = usable.checked_sub(1) {
+            let offset = self.snapshots[last];
+            match producer_snapshot::read(&self.vfs, &self.dir, offset, now_ms) {
+                Ok(state) => return Ok((state, offset)),
+                Err(LogError::Format { path, .. }) => {
+                    remove_if_there(&self.vfs, &path)?;
+                    self.snapshots.remove(last);
+                    usable = last;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((ProducerState::default(), Offset(0)))
+    }
+
+    /// Moves the log start offset forward (DeleteRecords, or the leader's log start); never back, never above the log end
+    /// offset. Segments that lie below it as a whole are removed, renamed at first. The caller sees to it that it is not
+    /// above the high watermark, and that the log directory's checkpoint is written before it answers.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] above the log end offset, the log is offline, an I/O error.
+    pub fn advance_log_start_offset(
+        &mut self,
+        offset: Offset,
+    ) -> Result<Vec<DeletedSegment>, LogError> {
+        self.check_online()?;
+        if offset > self.leo {
+            return Err(LogError::OffsetOutOfRange {
+                offset,
+                start: self.log_start,
+                end: self.leo,
+            });
+        }
+        if offset <= self.log_start {
+            return Ok(Vec::new());
+        }
+        self.log_start = offset;
+        let result = self.delete_below_log_start();
+        self.guard(result)
+    }
+
+    /// As [`Log::guard`], for changes that a full disk interrupts half-way, too.
+    fn hard_guard<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
+        if let Err(error) = &result {
+            self.offline = Some(error.to_string());
+        }
+        result
+    }
+}
+
+/// Where to cut a segment so that nothing from `offset` on remains, and the offset at which it then ends.
+fn cut_position<V: Vfs>(
+    vfs: &V,
+    segment: &Segment<V>,
+    offset: Offset,
+) -> Result<(u64, Offset), LogError> {
+    // An entry for exactly `offset` would point at the batch to be cut, which may begin earlier.
+    let from = segment.position_before(vfs, Offset(offset.0 - 1))?;
+    let file = segment.open_or_reuse(vfs)?;
+    let mut scanner = Scanner::new(&*file, &segment.path, from, segment.size, SCAN_WINDOW);
+    loop {
+        match scanner.step(Check::Header)? {
+            Step::Batch {
+                position, header, ..
+            } => {
+                if header.last_offset() >= offset {
+                    return Ok((position, header.base_offset.min(offset)));
+                }
+            }
+            Step::End => return Ok((segment.size, offset)),
+            Step::Invalid { position, error } => {
+                return Err(LogError::Corrupt {
+                    path: segment.path.clone(),
+                    position,
+                    source: error,
+                });
+            }
+        }
+    }
+}
