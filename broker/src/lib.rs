@@ -1,3 +1,1 @@
-//! What is a broker process made of: the shells around the pure cores?
-
-pub mod replication;
+//! Placeholder until the first landing of this crate.

@@ -86,11 +86,11 @@ fn tidy_schema(schema: &mut Value) {
     for (key, child) in node.iter_mut() {
         match (key.as_str(), child) {
             ("properties", Value::Object(properties)) => {
-                properties.values_mut().for_each(tidy_schema)
+                properties.values_mut().for_each(tidy_schema);
             }
             ("items" | "additionalProperties" | "not", child) => tidy_schema(child),
             ("allOf" | "anyOf" | "oneOf", Value::Array(branches)) => {
-                branches.iter_mut().for_each(tidy_schema)
+                branches.iter_mut().for_each(tidy_schema);
             }
             _ => {}
         }

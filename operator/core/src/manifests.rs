@@ -102,7 +102,7 @@ fn cluster_role() -> ClusterRole {
                 &["persistentvolumeclaims"],
                 &["get", "list", "watch", "patch"],
             ),
-            rule(&[""], &["events"], &["create", "patch"]),
+            rule(&["events.k8s.io"], &["events"], &["create", "patch"]),
             rule(&["apps"], &["statefulsets"], &own),
             rule(&["policy"], &["poddisruptionbudgets"], &own),
             rule(

@@ -60,7 +60,7 @@ fn built(text: &str) -> String {
             let topic = validate::topic(&object).expect("every example is valid");
             documents.push(Ok(format!("{topic:#?}\n")));
         }
-        other => panic!("no golden rule for kind {other:?}"),
+        other => unreachable!("no golden rule for kind {other:?}"),
     }
     documents
         .into_iter()

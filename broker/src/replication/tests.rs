@@ -1,1 +1,0 @@
-//! Replica managers over real logs, connected by real gRPC on the loopback.
