@@ -1,1 +1,3 @@
-//! Placeholder until the first landing of this crate.
+//! What is a broker process made of: the shells around the pure cores?
+
+pub mod replication;

@@ -1,1 +1,24 @@
-//! Placeholder until the first landing of this crate.
+//! How do the operator, the mirror, the command line and the tests speak to a Kafka cluster?
+//!
+//! [`Client`] keeps connections and metadata; [`Admin`], [`Producer`] and [`Consumer`] are built on it and share it.
+//! Every queue, buffer and retry is bounded by a setting.
+
+pub mod error;
+pub mod options;
+
+pub mod connection;
+pub mod connector;
+
+pub mod client;
+pub mod metadata;
+mod retry;
+
+pub mod admin;
+
+pub use admin::Admin;
+pub use client::{Client, CoordinatorKind};
+pub use connection::{BrokerVersions, Connection, InFlight};
+pub use connector::{Authenticator, BoxFuture, Connector, Stream, TcpConnector};
+pub use error::ClientError;
+pub use metadata::{Broker, Metadata, PartitionMetadata, TopicMetadata};
+pub use options::ClientOptions;

@@ -92,6 +92,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// The attribute bits that name the codec.
+    pub(crate) const MASK: i16 = COMPRESSION_MASK;
+
     /// The codec of attribute bits; `None` for 5, 6 and 7.
     #[must_use]
     pub const fn from_attributes(attributes: i16) -> Option<Self> {

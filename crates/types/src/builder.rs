@@ -207,6 +207,27 @@ impl BatchBuilder {
     }
 }
 
+/// `batch` (one whole batch whose header was checked) with its records compressed by `codec`; offsets, timestamps,
+/// producer and everything else stay. The records may have at most `limit` bytes when they are not compressed.
+///
+/// # Errors
+/// [`BuildError::Compression`] for records that do not decompress, or are larger than `limit`.
+pub fn recompress(batch: &[u8], codec: Compression, limit: usize) -> Result<Bytes, BuildError> {
+    let attributes = i16::from_be_bytes([batch[CRC_START], batch[CRC_START + 1]]);
+    let from = Compression::from_attributes(attributes).unwrap_or_default();
+    let records = compression::decompress(from, &batch[HEADER_LEN..], limit)?;
+    let mut out = batch[..HEADER_LEN].to_vec();
+    compression::compress(codec, &records, &mut out)?;
+    let length = i32::try_from(out.len() - LOG_OVERHEAD)
+        .map_err(|_| BuildError::TooLarge { bytes: out.len() })?;
+    out[8..LOG_OVERHEAD].copy_from_slice(&length.to_be_bytes());
+    let attributes = (attributes & !Compression::MASK) | codec.attributes();
+    out[CRC_START..CRC_START + 2].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crc32c::crc32c(&out[CRC_START..]);
+    out[CRC_START - 4..CRC_START].copy_from_slice(&crc.to_be_bytes());
+    Ok(Bytes::from(out))
+}
+
 /// The control batch that ends a transaction of `producer` (KIP-98).
 ///
 /// # Errors

@@ -1,0 +1,239 @@
+//! What does a follower's replica do with what its leader sends?
+
+use std::sync::Arc;
+
+use broker_core::partition::{BatchVerdict, HighWatermarkMove, SubscribeVerdict, Truncation};
+use broker_log::LogError;
+use rpc::replication::v1 as proto;
+use types::{BatchError, BatchIter, LeaderEpoch, NodeId, Offset, batch};
+
+use super::convert;
+use super::replica::{History, Replica, State, position_of};
+use super::shared::wall_ms;
+
+/// What the stream to the leader has to do next for the partition.
+#[derive(Debug)]
+pub(crate) enum FollowStep {
+    /// Nothing.
+    Nothing,
+    /// Tell the leader how far the log goes.
+    Progress(proto::FollowerProgress),
+    /// Start the partition again, at once.
+    Start,
+    /// Start it again after a pause: metadata is on its way here or there.
+    StartLater,
+    /// Start it on the other stream.
+    ChangeStream(proto::StreamChange),
+}
+
+impl Replica {
+    /// Where to start the partition from, as a new session; `None` if this replica does not follow `leader`.
+    pub(crate) fn start_position(&self, leader: NodeId) -> Option<proto::FetchPosition> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        state.session += 1;
+        let session = state.session;
+        let last_epoch = state.log.leader_epochs().latest_epoch();
+        let follower = state.core.follower_mut()?;
+        if follower.leader() != Some(leader) {
+            return None;
+        }
+        follower.on_disconnected();
+        let log = follower.log();
+        Some(proto::FetchPosition {
+            topic_id: convert::topic_bytes(self.partition.topic_id),
+            partition: self.partition.partition,
+            leader_epoch: follower.leader_epoch().0,
+            fetch_offset: log.end.0,
+            last_fetched_epoch: convert::epoch_number(last_epoch),
+            log_start_offset: log.start.0,
+            session,
+        })
+    }
+
+    /// The stream to the leader ended.
+    pub(crate) fn on_leader_disconnected(&self) {
+        if let Some(follower) = self.lock().core.follower_mut() {
+            follower.on_disconnected();
+        }
+    }
+
+    /// The leader's answer to a start.
+    pub(crate) fn on_start_answer(&self, message: &proto::PartitionAnswer) -> FollowStep {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.closed || message.session != state.session {
+            return FollowStep::Nothing;
+        }
+        match proto::StreamChange::try_from(message.change_stream) {
+            Ok(proto::StreamChange::Unspecified) | Err(_) => {}
+            Ok(change) => return FollowStep::ChangeStream(change),
+        }
+        let Some(answer) = convert::answer_of(message) else {
+            return FollowStep::StartLater;
+        };
+        let Some(follower) = state.core.follower_mut() else {
+            return FollowStep::Nothing;
+        };
+        let epoch = LeaderEpoch(message.leader_epoch);
+        match follower.on_answer(epoch, &answer, &History(&state.log)) {
+            SubscribeVerdict::Matched { moved } => {
+                let log_start = Offset(message.log_start_offset);
+                self.after_leader_position(state, epoch, moved, log_start);
+                FollowStep::Nothing
+            }
+            SubscribeVerdict::Truncate(truncation) => match self.truncate(state, truncation) {
+                Ok(()) => FollowStep::Start,
+                Err(error) => {
+                    self.fail(&error);
+                    FollowStep::Nothing
+                }
+            },
+            SubscribeVerdict::Resubscribe => FollowStep::Start,
+            SubscribeVerdict::WaitForMetadata => FollowStep::StartLater,
+        }
+    }
+
+    fn truncate(&self, state: &mut State, truncation: Truncation) -> Result<(), LogError> {
+        let before = position_of(&state.log);
+        match truncation {
+            Truncation::To(offset) => {
+                state.log.truncate_to(offset)?;
+            }
+            Truncation::FullyAndStartAt(offset) => state.log.truncate_fully_and_start_at(offset)?,
+        }
+        state.tail.clear();
+        let after = position_of(&state.log);
+        tracing::info!(
+            partition = %self.partition,
+            from = %before.end,
+            to = %after.end,
+            high_watermark = %state.core.high_watermark(),
+            "truncated the log to meet the leader's"
+        );
+        if let Some(follower) = state.core.follower_mut() {
+            follower.on_truncated(after);
+        }
+        Ok(())
+    }
+
+    /// Batches from the leader.
+    pub(crate) fn append_as_follower(
+        self: &Arc<Self>,
+        header: &proto::PartitionBatches,
+        batches: &[u8],
+    ) -> FollowStep {
+        let epoch = LeaderEpoch(header.leader_epoch);
+        let next = match checked_end(batches) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!(partition = %self.partition, %error, "received a damaged batch");
+                return FollowStep::StartLater;
+            }
+        };
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return FollowStep::Nothing;
+        }
+        let Some(follower) = state.core.follower_mut() else {
+            return FollowStep::Nothing;
+        };
+        match follower.on_batches(epoch, Offset(header.fetch_offset), next) {
+            BatchVerdict::Append => {}
+            BatchVerdict::Ignore => return FollowStep::Nothing,
+            BatchVerdict::Resubscribe => return FollowStep::Start,
+        }
+        let result = state.log.append(batches, wall_ms());
+        let end = state.log.log_end_offset();
+        let moved = follower.on_append(end);
+        let leader_moved = follower.on_high_watermark(epoch, Offset(header.high_watermark));
+        let moved = merge(moved, leader_moved);
+        self.after_leader_position(state, epoch, moved, Offset(header.log_start_offset));
+        if let Err(error) = result {
+            self.fail(&error);
+            return FollowStep::StartLater;
+        }
+        self.note_unflushed(state, batches.len());
+        if self.shared.await_flush {
+            return FollowStep::Nothing;
+        }
+        FollowStep::Progress(self.progress(state, end))
+    }
+
+    /// The HW or the log start of the leader moved.
+    pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let epoch = LeaderEpoch(position.leader_epoch);
+        if let Some(follower) = state.core.follower_mut() {
+            let moved = follower.on_high_watermark(epoch, Offset(position.high_watermark));
+            let log_start = Offset(position.log_start_offset);
+            self.after_leader_position(state, epoch, moved, log_start);
+        }
+    }
+
+    fn after_leader_position(
+        &self,
+        state: &mut State,
+        epoch: LeaderEpoch,
+        moved: Option<HighWatermarkMove>,
+        log_start: Offset,
+    ) {
+        state.after_move(moved);
+        let delete_to = state
+            .core
+            .follower_mut()
+            .and_then(|follower| follower.on_leader_log_start(epoch, log_start));
+        if let Some(offset) = delete_to
+            && let Err(error) = state.log.advance_log_start_offset(offset)
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// The progress message for a log that ends (durably, where that counts) at `end`.
+    pub(crate) fn progress(&self, state: &State, end: Offset) -> proto::FollowerProgress {
+        proto::FollowerProgress {
+            topic_id: convert::topic_bytes(self.partition.topic_id),
+            partition: self.partition.partition,
+            leader_epoch: state.core.leader_epoch().map_or(-1, |epoch| epoch.0),
+            log_end_offset: end.0,
+            log_start_offset: state.log.log_start_offset().0,
+            session: state.session,
+        }
+    }
+
+    /// Whom this replica follows at present.
+    pub(crate) fn followed_leader(&self) -> Option<NodeId> {
+        self.lock()
+            .core
+            .follower()
+            .and_then(|follower| follower.leader())
+    }
+}
+
+fn merge(
+    first: Option<HighWatermarkMove>,
+    second: Option<HighWatermarkMove>,
+) -> Option<HighWatermarkMove> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(HighWatermarkMove {
+            from: first.from,
+            to: second.to,
+        }),
+        (first, second) => second.or(first),
+    }
+}
+
+/// Checks what was received; gives the offset after the last batch.
+fn checked_end(batches: &[u8]) -> Result<Offset, BatchError> {
+    let mut next = Offset(0);
+    for step in BatchIter::new(batches) {
+        let (_, bytes) = step?;
+        next = batch::verify(bytes)?.next_offset();
+    }
+    Ok(next)
+}

@@ -1,0 +1,178 @@
+//! What is done from time to time: ISR checks, retention, checkpoints, write-back, expiry?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_log::{LogError, OffsetCheckpoint};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use types::{Offset, TopicPartition};
+
+use super::manager::ReplicaManager;
+use super::replica::Replica;
+use super::shared::{stopped, wall_ms};
+
+/// How often ISRs are looked at; a lagging member goes within this after `replica.lag.time.max.ms`.
+const ISR_CHECK: Duration = Duration::from_millis(100);
+/// How often HW, recovery points and log starts are written down (Kafka: every 5 s and every 60 s).
+const CHECKPOINT: Duration = Duration::from_secs(5);
+/// Batches stay in the tail cache for this long.
+const TAIL_KEPT_MS: i64 = 2_000;
+const TAIL_CHECK: Duration = Duration::from_secs(1);
+
+/// Runs until the manager stops.
+pub(crate) async fn run(
+    manager: ReplicaManager,
+    retention_interval: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let ticker = |period: Duration| {
+        let mut ticker = tokio::time::interval_at(Instant::now() + period, period);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticker
+    };
+    let (mut isr, mut tails) = (ticker(ISR_CHECK), ticker(TAIL_CHECK));
+    let mut checkpoints = ticker(CHECKPOINT);
+    let mut retention = ticker(retention_interval.max(Duration::from_millis(1)));
+    loop {
+        tokio::select! {
+            _ = isr.tick() => check_isrs(&manager),
+            _ = tails.tick() => expire_tails(&manager),
+            _ = checkpoints.tick() => on_disk(&manager, checkpoint).await,
+            _ = retention.tick() => on_disk(&manager, clean).await,
+            () = stopped(&mut shutdown) => return,
+        }
+    }
+}
+
+/// Runs a pass over the disk off the runtime's threads; an error stops the broker.
+async fn on_disk(manager: &ReplicaManager, pass: fn(&ReplicaManager) -> Result<(), LogError>) {
+    let running = manager.clone();
+    // The task cannot panic and is never cancelled.
+    let done = tokio::task::spawn_blocking(move || pass(&running)).await;
+    if let Ok(Err(error)) = done {
+        manager.inner().shared.fail(&error);
+    }
+}
+
+fn check_isrs(manager: &ReplicaManager) {
+    for replica in manager.all_replicas() {
+        replica.check_isr();
+    }
+}
+
+fn expire_tails(manager: &ReplicaManager) {
+    for replica in manager.all_replicas() {
+        let before = replica.now_ms() - TAIL_KEPT_MS;
+        replica.lock().tail.expire(before);
+    }
+}
+
+/// What the checkpoint files say of one log.
+struct Positions {
+    name: TopicPartition,
+    recovery_point: Offset,
+    log_start: Offset,
+    high_watermark: Offset,
+}
+
+fn positions(replica: &Replica) -> Positions {
+    let state = replica.lock();
+    Positions {
+        name: replica.partition.topic_partition(),
+        recovery_point: state.log.recovery_point(),
+        log_start: state.log.log_start_offset(),
+        high_watermark: state.core.high_watermark(),
+    }
+}
+
+/// Writes the checkpoints, and queues for write-back what was appended since the last pass.
+fn checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
+    let replicas = manager.all_replicas();
+    for replica in &replicas {
+        if replica.lock().unflushed_bytes > 0 {
+            manager.inner().shared.flush.request(replica);
+        }
+    }
+    // Until the metadata has named all logs, the files still speak of those that wait.
+    if manager.inner().directory.has_waiting() {
+        return Ok(());
+    }
+    write_checkpoints(manager, &replicas)
+}
+
+fn write_checkpoints(manager: &ReplicaManager, replicas: &[Arc<Replica>]) -> Result<(), LogError> {
+    let all: Vec<_> = replicas.iter().map(|replica| positions(replica)).collect();
+    let offsets = |of: fn(&Positions) -> Offset| -> Vec<_> {
+        all.iter().map(|one| (one.name.clone(), of(one))).collect()
+    };
+    let directory = &manager.inner().directory;
+    directory.checkpoint_if_changed(OffsetCheckpoint::LogStart, offsets(|one| one.log_start))?;
+    directory.checkpoint_if_changed(
+        OffsetCheckpoint::RecoveryPoint,
+        offsets(|one| one.recovery_point),
+    )?;
+    directory.checkpoint_if_changed(
+        OffsetCheckpoint::HighWatermark,
+        offsets(|one| one.high_watermark),
+    )
+}
+
+/// Retention, rolling, removal of deleted segments, expiry of producers.
+fn clean(manager: &ReplicaManager) -> Result<(), LogError> {
+    let now_ms = wall_ms();
+    for replica in manager.all_replicas() {
+        let mut guard = replica.lock();
+        let state = &mut *guard;
+        if state.closed {
+            continue;
+        }
+        let high_watermark = state.core.high_watermark();
+        state.log.roll_if_needed(now_ms)?;
+        let deleted = state.log.enforce_retention(now_ms, high_watermark)?;
+        for segment in deleted {
+            tracing::info!(partition = %replica.partition, base = %segment.base_offset, bytes = segment.size, reason = ?segment.reason, "deleted a segment");
+        }
+        state.log.purge_deleted(now_ms)?;
+        state.log.expire_producers(now_ms);
+        let log_start = state.log.log_start_offset();
+        if let Some(leader) = state.core.leader_mut() {
+            leader.on_log_start(log_start);
+            state.mark_pushes();
+        }
+    }
+    Ok(())
+}
+
+/// Closes every log and writes the checkpoints and the clean-shutdown file.
+pub(crate) fn close_all(manager: &ReplicaManager) -> Result<(), LogError> {
+    let inner = manager.inner();
+    let _no_metadata_meanwhile = inner.applying.lock();
+    let replicas = manager.all_replicas();
+    for replica in &replicas {
+        replica.close();
+        replica.lock().log.close()?;
+    }
+    let mut recovery = Vec::new();
+    let mut watermarks = Vec::new();
+    let mut starts = Vec::new();
+    for replica in &replicas {
+        let one = positions(replica);
+        starts.push((one.name.clone(), one.log_start));
+        watermarks.push((one.name.clone(), one.high_watermark));
+        recovery.push((one.name, one.recovery_point));
+    }
+    for closed in inner.directory.close_waiting()? {
+        starts.push((closed.name.clone(), closed.log_start));
+        watermarks.push((closed.name.clone(), closed.high_watermark));
+        recovery.push((closed.name, closed.recovery_point));
+    }
+    let directory = &inner.directory;
+    directory.checkpoint(OffsetCheckpoint::LogStart, &starts)?;
+    directory.checkpoint(OffsetCheckpoint::RecoveryPoint, &recovery)?;
+    directory.checkpoint(OffsetCheckpoint::HighWatermark, &watermarks)?;
+    let epoch = inner.shared.broker_epoch().0;
+    directory
+        .dir()
+        .mark_clean_shutdown((epoch >= 0).then_some(epoch))
+}

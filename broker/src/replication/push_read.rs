@@ -1,0 +1,345 @@
+//! What does a leader's replica give to a follower's stream: a start's answer, batches, positions?
+
+use std::sync::Arc;
+
+use broker_core::partition::{LogPosition, SubscriptionAnswer};
+use broker_log::{LogError, ReadPlan, RealVfs};
+use bytes::Bytes;
+use rpc::replication::v1 as proto;
+use types::{BatchIter, ErrorCode, LeaderEpoch, NodeId, Offset};
+
+use super::convert;
+use super::push::{PushPartition, PushPosition, PushStream, StreamKind};
+use super::replica::{History, Replica, State};
+
+/// A partition further behind than this, and beyond the tail cache, goes to the catch-up stream.
+const CATCH_UP_BYTES: i64 = 8 << 20;
+
+/// A piece for a frame.
+#[derive(Debug)]
+pub(crate) enum PushRead {
+    /// Nothing new.
+    Nothing,
+    /// There are batches, but no credit for them; perhaps a position.
+    Starved {
+        position: Option<proto::LeaderPosition>,
+    },
+    /// Only the HW or the log start moved.
+    Position(proto::LeaderPosition),
+    /// Batches; `more` if others follow.
+    Batches {
+        header: proto::PartitionBatches,
+        chunks: Vec<Bytes>,
+        more: bool,
+    },
+}
+
+/// What is decided under the lock.
+enum Decision {
+    Done(PushRead),
+    /// Read from the file, then continue.
+    File {
+        plan: Box<ReadPlan<RealVfs>>,
+        from: Offset,
+        header: proto::PartitionBatches,
+        end: Offset,
+    },
+}
+
+impl Replica {
+    /// Answers a follower's start on `stream`; gives what is to be pushed if it was accepted.
+    pub(crate) fn subscribe(
+        replica: &Arc<Self>,
+        stream: &Arc<PushStream>,
+        position: &proto::FetchPosition,
+    ) -> Option<Arc<PushPartition>> {
+        let subscription = convert::subscription(stream.peer, stream.broker_epoch, position);
+        let now_ms = replica.now_ms();
+        let mut guard = replica.lock();
+        let state = &mut *guard;
+        let far =
+            stream.kind == StreamKind::Live && is_far_behind(state, subscription.fetch_offset);
+        let Some(leader) = state.core.leader_mut() else {
+            stream.answer(convert::error_message(
+                position,
+                ErrorCode::NotLeaderOrFollower,
+            ));
+            return None;
+        };
+        let answer = leader.on_subscribe(now_ms, &subscription, &History(&state.log));
+        let leader_epoch = leader.leader_epoch();
+        let mut message = convert::answer_message(position, &answer);
+        let SubscriptionAnswer::Accepted {
+            high_watermark,
+            log_start,
+            outcome,
+            ..
+        } = answer
+        else {
+            stream.answer(message);
+            return None;
+        };
+        if far {
+            message.change_stream = proto::StreamChange::ToCatchUp.into();
+            stream.answer(message);
+            return None;
+        }
+        stream.answer(message);
+        let push = Arc::new(PushPartition::new(
+            Arc::clone(replica),
+            Arc::clone(stream),
+            subscription.session,
+            leader_epoch,
+            PushPosition {
+                next: subscription.fetch_offset,
+                sent: subscription.fetch_offset,
+                high_watermark,
+                log_start,
+            },
+        ));
+        state.pushes.retain(|other| {
+            let replaced = other.stream.peer == stream.peer;
+            if replaced {
+                other.close();
+            }
+            !replaced
+        });
+        state.pushes.push(Arc::clone(&push));
+        state.after_move(outcome.moved);
+        if outcome.may_join {
+            replica.propose(state);
+        }
+        push.mark();
+        Some(push)
+    }
+
+    /// Ends a push: the follower stopped it or its stream ended.
+    pub(crate) fn unsubscribe(&self, push: &Arc<PushPartition>) {
+        push.close();
+        let mut state = self.lock();
+        state.pushes.retain(|other| !Arc::ptr_eq(other, push));
+        let now_ms = self.now_ms();
+        let (node, session) = (push.stream.peer, push.session);
+        let moved = state
+            .core
+            .leader_mut()
+            .and_then(|leader| leader.on_unsubscribe(now_ms, node, session));
+        state.after_move(moved);
+    }
+
+    /// A follower's log ends at `log.end` now.
+    pub(crate) fn on_follower_ack(
+        &self,
+        node: NodeId,
+        session: u64,
+        leader_epoch: LeaderEpoch,
+        log: LogPosition,
+    ) {
+        let now_ms = self.now_ms();
+        let mut state = self.lock();
+        let Some(leader) = state.core.leader_mut() else {
+            return;
+        };
+        let outcome = leader.on_follower_ack(now_ms, node, session, leader_epoch, log);
+        state.after_move(outcome.moved);
+        if outcome.may_join {
+            self.propose(&mut state);
+        }
+    }
+
+    /// Reads at most about `max_bytes` for a push; 0 means that there is no credit.
+    pub(crate) async fn read_for_push(push: &Arc<PushPartition>, max_bytes: usize) -> PushRead {
+        let decision = {
+            let state = push.replica.lock();
+            decide(&state, push, max_bytes)
+        };
+        match decision {
+            Decision::Done(read) => read,
+            Decision::File {
+                plan,
+                from,
+                header,
+                end,
+            } => {
+                let read = tokio::task::spawn_blocking(move || match plan.read() {
+                    Ok(Some(slice)) => Ok(Some((slice.bytes, slice.next_offset))),
+                    // Compaction left nothing of the segment.
+                    Ok(None) => Ok(Some((Bytes::new(), plan.segment_end()))),
+                    Err(error) => Err(error),
+                })
+                .await;
+                // The task cannot panic and is never cancelled.
+                let read = read.unwrap_or(Ok(None));
+                finish(push, read, from, header, end)
+            }
+        }
+    }
+}
+
+/// By bytes, taking the records of the log as equally large.
+fn is_far_behind(state: &State, offset: Offset) -> bool {
+    let (start, end) = (state.log.log_start_offset(), state.log.log_end_offset());
+    if state.tail.start().is_some_and(|tail| offset >= tail) || offset >= end {
+        return false;
+    }
+    let records = (end.0 - start.0).max(1);
+    let size = i64::try_from(state.log.size_bytes()).unwrap_or(i64::MAX);
+    (size / records).saturating_mul(end.0 - offset.0) > CATCH_UP_BYTES
+}
+
+fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
+    let Some(leader) = state.core.leader() else {
+        return Decision::Done(PushRead::Nothing);
+    };
+    if push.is_closed() || leader.leader_epoch() != push.leader_epoch {
+        return Decision::Done(PushRead::Nothing);
+    }
+    let mut at = push.position.lock();
+    let end = state.log.log_end_offset();
+    let high_watermark = leader.high_watermark();
+    let log_start = state.log.log_start_offset();
+    let position = (high_watermark > at.high_watermark || log_start > at.log_start).then(|| {
+        proto::LeaderPosition {
+            topic_id: convert::topic_bytes(push.replica.partition.topic_id),
+            partition: push.replica.partition.partition,
+            leader_epoch: push.leader_epoch.0,
+            high_watermark: high_watermark.0,
+            log_start_offset: log_start.0,
+        }
+    });
+    at.high_watermark = high_watermark;
+    at.log_start = log_start;
+    if at.next >= end {
+        return Decision::Done(position.map_or(PushRead::Nothing, PushRead::Position));
+    }
+    if max_bytes == 0 {
+        return Decision::Done(PushRead::Starved { position });
+    }
+    let header = proto::PartitionBatches {
+        topic_id: convert::topic_bytes(push.replica.partition.topic_id),
+        partition: push.replica.partition.partition,
+        leader_epoch: push.leader_epoch.0,
+        high_watermark: high_watermark.0,
+        log_start_offset: log_start.0,
+        fetch_offset: at.sent.0,
+        ..proto::PartitionBatches::default()
+    };
+    if let Some((chunks, next)) = state.tail.read(at.next, end, max_bytes)
+        && !chunks.is_empty()
+    {
+        at.next = next;
+        at.sent = next;
+        let header = described(header, &chunks);
+        let more = next < end;
+        return Decision::Done(PushRead::Batches {
+            header,
+            chunks,
+            more,
+        });
+    }
+    let from = at.next;
+    match state.log.plan_read(from, max_bytes, end, true) {
+        Ok(Some(plan)) => Decision::File {
+            plan: Box::new(plan),
+            from,
+            header,
+            end,
+        },
+        Ok(None) => Decision::Done(PushRead::Nothing),
+        Err(error) => {
+            drop(at);
+            failed(push, &error);
+            Decision::Done(PushRead::Nothing)
+        }
+    }
+}
+
+fn described(mut header: proto::PartitionBatches, chunks: &[Bytes]) -> proto::PartitionBatches {
+    let bytes: usize = chunks.iter().map(Bytes::len).sum();
+    header.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let first = chunks
+        .first()
+        .and_then(|chunk| BatchIter::new(chunk).next());
+    if let Some(Ok((batch, _))) = first {
+        header.base_offset = batch.base_offset.0;
+    }
+    header
+}
+
+/// Goes on after a read of the file.
+fn finish(
+    push: &Arc<PushPartition>,
+    read: Result<Option<(Bytes, Offset)>, LogError>,
+    from: Offset,
+    header: proto::PartitionBatches,
+    end: Offset,
+) -> PushRead {
+    let (bytes, next) = match read {
+        Ok(Some(found)) => found,
+        Ok(None) => return PushRead::Nothing,
+        Err(error) => {
+            failed(push, &error);
+            return PushRead::Nothing;
+        }
+    };
+    {
+        let mut at = push.position.lock();
+        if push.is_closed() || at.next != from {
+            return PushRead::Nothing;
+        }
+        at.next = next;
+        if !bytes.is_empty() {
+            at.sent = next;
+        }
+    }
+    if push.stream.kind == StreamKind::CatchUp {
+        go_live_if_near(push, next);
+    }
+    if bytes.is_empty() {
+        // A hole that compaction left at the end of a segment: the next read begins after it.
+        push.mark();
+        return PushRead::Nothing;
+    }
+    let chunks = vec![bytes];
+    PushRead::Batches {
+        header: described(header, &chunks),
+        chunks,
+        more: next < end,
+    }
+}
+
+/// A partition that has caught up goes (back) to the live stream.
+fn go_live_if_near(push: &Arc<PushPartition>, next: Offset) {
+    let near = !is_far_behind(&push.replica.lock(), next);
+    if near {
+        push.close();
+        push.stream.answer(proto::PartitionAnswer {
+            topic_id: convert::topic_bytes(push.replica.partition.topic_id),
+            partition: push.replica.partition.partition,
+            leader_epoch: push.leader_epoch.0,
+            session: push.session,
+            fetch_offset: next.0,
+            change_stream: proto::StreamChange::ToLive.into(),
+            ..proto::PartitionAnswer::default()
+        });
+    }
+}
+
+/// The offset fell out of the log (retention): the follower has to start anew. Anything else stops the broker.
+fn failed(push: &PushPartition, error: &LogError) {
+    push.close();
+    if let LogError::OffsetOutOfRange { start, end, .. } = error {
+        push.stream.answer(proto::PartitionAnswer {
+            topic_id: convert::topic_bytes(push.replica.partition.topic_id),
+            partition: push.replica.partition.partition,
+            error_code: ErrorCode::OffsetOutOfRange as i32,
+            leader_epoch: push.leader_epoch.0,
+            session: push.session,
+            log_start_offset: start.0,
+            log_end_offset: end.0,
+            ..proto::PartitionAnswer::default()
+        });
+    } else {
+        push.replica.fail(error);
+    }
+}

@@ -1,0 +1,1 @@
+//! Replica managers over real logs, connected by real gRPC on the loopback.
