@@ -19,7 +19,7 @@ pub struct MetadataDelta {
     pub to: u64,
     /// Topics that are only in the newer image. Their partitions are all in `partitions`.
     pub topics_created: BTreeSet<TopicId>,
-    /// Topics that are only in the older image, as they were there.
+    /// Topics that are only in the older image, as they were last.
     pub topics_deleted: BTreeMap<TopicId, Arc<TopicImage>>,
     /// Partitions of the newer image that are new or changed, by topic.
     pub partitions: BTreeMap<TopicId, BTreeSet<i32>>,

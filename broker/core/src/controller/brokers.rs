@@ -1,0 +1,262 @@
+//! How do brokers come, live, stop and go?
+//!
+//! ```text
+//!              register            caught up, wants to serve
+//! (unknown) ------------> fenced ------------------------------> active
+//!                           ^  ^   silence, lost process, wants     |
+//!                           |  +------------ fence -----------------+
+//!                           |                                       | wants to stop: leaders move
+//!                           +---- leads nothing, others know ---- stopping
+//! ```
+
+use std::collections::BTreeSet;
+
+use types::{BrokerEpoch, ErrorCode, NodeId};
+
+use super::election::Scope;
+use super::request::{
+    ApiError, BrokerHeartbeatRequest, BrokerState, RegisterBrokerRequest, UnregisterBrokerRequest,
+};
+use super::{Controller, Decision, liveness};
+use crate::metadata::record::{BrokerRegistrationChange, RegisterBroker, UnregisterBroker};
+use crate::metadata::{BrokerImage, MetadataRecord};
+
+type Answer<T> = Decision<Result<T, ApiError>>;
+
+fn refuse<T>(code: ErrorCode, message: String) -> Answer<T> {
+    Decision::answer(Err(ApiError::new(code, message)))
+}
+
+impl Controller {
+    pub(super) fn register_broker(
+        &mut self,
+        now_ms: i64,
+        request: &RegisterBrokerRequest,
+    ) -> Answer<BrokerEpoch> {
+        let node = request.node_id;
+        if request.cluster_id != self.config.cluster_id {
+            return refuse(
+                ErrorCode::InconsistentClusterId,
+                format!(
+                    "Expected cluster ID {}, but got cluster ID {}",
+                    self.config.cluster_id, request.cluster_id
+                ),
+            );
+        }
+        let known = self.image.broker(node).cloned();
+        let is_same_process = known
+            .as_ref()
+            .is_some_and(|known| known.incarnation == request.incarnation);
+        if known.is_some()
+            && !is_same_process
+            && self
+                .liveness
+                .has_valid_session(now_ms, node, request.broker_uuid)
+        {
+            return refuse(
+                ErrorCode::DuplicateBrokerRegistration,
+                "Another broker is registered with that broker id. If the broker was recently restarted this should \
+                 self-resolve once the heartbeat manager expires the broker's session."
+                    .to_owned(),
+            );
+        }
+        let epoch = match &known {
+            Some(known) if is_same_process => known.epoch,
+            _ => BrokerEpoch(self.image.last_broker_epoch().0 + 1),
+        };
+        let record = registration(request, epoch, known.as_deref().filter(|_| is_same_process));
+        let mut records = vec![MetadataRecord::RegisterBroker(record)];
+        if let Some(known) = known.filter(|_| !is_same_process) {
+            let mut electorate = self.electorate();
+            electorate.leaving.insert(node);
+            if known.broker_uuid != request.broker_uuid {
+                // The replicas that the ISRs meant are lost with the old disk.
+                electorate.lost.insert(node);
+            }
+            records.extend(electorate.changes(Scope::InIsrOrLeading(node)));
+        }
+        let proposal = self.next_proposal();
+        self.liveness.registered(
+            now_ms,
+            node,
+            request.incarnation,
+            request.broker_uuid,
+            proposal,
+        );
+        Decision {
+            records,
+            response: Ok(epoch),
+        }
+    }
+
+    pub(super) fn broker_heartbeat(
+        &mut self,
+        now_ms: i64,
+        request: &BrokerHeartbeatRequest,
+    ) -> Answer<BrokerState> {
+        let node = request.node_id;
+        let Some(broker) = self.image.broker(node).cloned() else {
+            return refuse(
+                ErrorCode::BrokerIdNotRegistered,
+                format!("No broker with id {node} is registered"),
+            );
+        };
+        if broker.epoch != request.broker_epoch {
+            return refuse(
+                ErrorCode::StaleBrokerEpoch,
+                format!(
+                    "Expected broker epoch {}, but got broker epoch {}",
+                    broker.epoch, request.broker_epoch
+                ),
+            );
+        }
+        self.liveness.heard(now_ms, node, request.metadata_offset);
+        let is_caught_up = self.liveness.is_caught_up(node);
+        let (records, is_fenced, should_shut_down) = if broker.fenced {
+            if request.want_shut_down || request.want_fence || !is_caught_up {
+                (Vec::new(), true, request.want_shut_down)
+            } else {
+                (self.unfence(&broker), false, false)
+            }
+        } else if request.want_shut_down {
+            self.shut_down(&broker)
+        } else if request.want_fence {
+            (self.fence(&BTreeSet::from([node])), true, false)
+        } else {
+            (Vec::new(), false, false)
+        };
+        if should_shut_down {
+            self.liveness.process_gone(node, broker.incarnation);
+        }
+        Decision {
+            records,
+            response: Ok(BrokerState {
+                is_caught_up,
+                is_fenced,
+                should_shut_down,
+            }),
+        }
+    }
+
+    pub(super) fn unregister_broker(&mut self, request: &UnregisterBrokerRequest) -> Answer<()> {
+        let node = request.node_id;
+        let Some(broker) = self.image.broker(node).cloned() else {
+            return refuse(
+                ErrorCode::BrokerIdNotRegistered,
+                format!("Broker ID {node} is not currently registered"),
+            );
+        };
+        let mut electorate = self.electorate();
+        electorate.leaving.insert(node);
+        let mut records = electorate.changes(Scope::InIsrOrLeading(node));
+        records.push(MetadataRecord::UnregisterBroker(UnregisterBroker {
+            node_id: node,
+            broker_epoch: broker.epoch,
+        }));
+        self.liveness.unregistered(node);
+        Decision {
+            records,
+            response: Ok(()),
+        }
+    }
+
+    /// Fences brokers and takes them out of ISRs and leaderships.
+    pub(super) fn fence(&self, nodes: &BTreeSet<NodeId>) -> Vec<MetadataRecord> {
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let mut records: Vec<MetadataRecord> = nodes
+            .iter()
+            .filter_map(|node| self.image.broker(*node))
+            .map(|broker| change(broker, Some(true), None))
+            .collect();
+        let mut electorate = self.electorate();
+        electorate.leaving.extend(nodes);
+        records.extend(electorate.changes(Scope::All));
+        records
+    }
+
+    /// Lets a broker serve, and lead what nobody leads.
+    fn unfence(&self, broker: &BrokerImage) -> Vec<MetadataRecord> {
+        let stopping = broker.in_controlled_shutdown.then_some(false);
+        let mut records = vec![change(broker, Some(false), stopping)];
+        let mut electorate = self.electorate();
+        electorate.joining = Some(broker.node_id);
+        records.extend(electorate.changes(Scope::WithoutLeader));
+        records
+    }
+
+    /// The next step of a controlled shutdown: (records, is fenced, may exit).
+    fn shut_down(&mut self, broker: &BrokerImage) -> (Vec<MetadataRecord>, bool, bool) {
+        let node = broker.node_id;
+        if !broker.in_controlled_shutdown {
+            let mut records = vec![change(broker, None, Some(true))];
+            let mut electorate = self.electorate();
+            electorate.leaving.insert(node);
+            records.extend(electorate.changes(Scope::InIsrOrLeading(node)));
+            let proposal = self.next_proposal();
+            self.liveness.shutdown_begun(node, proposal);
+            return (records, false, false);
+        }
+        let others = self
+            .image
+            .brokers()
+            .filter(|other| other.node_id != node && other.is_active())
+            .map(|other| other.node_id);
+        if self.leads_anything(node) || !self.liveness.shutdown_is_known_to(node, others) {
+            return (Vec::new(), false, false);
+        }
+        (self.fence(&BTreeSet::from([node])), true, true)
+    }
+
+    fn leads_anything(&self, node: NodeId) -> bool {
+        self.image
+            .topics()
+            .any(|topic| topic.partitions.iter().any(|p| p.leader == Some(node)))
+    }
+
+    /// Refuses what comes from an earlier registration of a broker, or from none.
+    pub(super) fn check_epoch(&self, node: NodeId, epoch: BrokerEpoch) -> Result<(), ApiError> {
+        if liveness::is_current(&self.image, node, epoch) {
+            Ok(())
+        } else {
+            Err(ApiError::new(
+                ErrorCode::StaleBrokerEpoch,
+                format!("Broker {node} is not registered with the broker epoch {epoch}"),
+            ))
+        }
+    }
+}
+
+/// The record of a registration. A process that registers again keeps the state it has.
+fn registration(
+    request: &RegisterBrokerRequest,
+    broker_epoch: BrokerEpoch,
+    same_process: Option<&BrokerImage>,
+) -> RegisterBroker {
+    RegisterBroker {
+        node_id: request.node_id,
+        broker_epoch,
+        incarnation: request.incarnation,
+        broker_uuid: request.broker_uuid,
+        endpoints: request.endpoints.clone(),
+        rpc: request.rpc.clone(),
+        rack: request.rack.clone(),
+        software_version: request.software_version.clone(),
+        fenced: same_process.is_none_or(|known| known.fenced),
+        in_controlled_shutdown: same_process.is_some_and(|known| known.in_controlled_shutdown),
+    }
+}
+
+fn change(
+    broker: &BrokerImage,
+    fenced: Option<bool>,
+    in_controlled_shutdown: Option<bool>,
+) -> MetadataRecord {
+    MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChange {
+        node_id: broker.node_id,
+        broker_epoch: broker.epoch,
+        fenced,
+        in_controlled_shutdown,
+    })
+}

@@ -1,0 +1,463 @@
+//! Do the invariants hold whatever happens, in whatever order?
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::metadata::{TopicImage, decode_records, encode_records};
+use crate::partition::IsrMember;
+
+const NODES: i32 = 4;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Register {
+        node: i32,
+        incarnation: u8,
+        new_disk: bool,
+    },
+    Session {
+        node: i32,
+        open: bool,
+    },
+    Heartbeat {
+        node: i32,
+        behind: bool,
+        fence: bool,
+        stop: bool,
+    },
+    Tick {
+        ms: i64,
+    },
+    Kill {
+        node: i32,
+    },
+    Unregister {
+        node: i32,
+    },
+    Create {
+        name: u8,
+        partitions: i32,
+        replicas: i16,
+    },
+    Grow {
+        name: u8,
+        count: i32,
+    },
+    Delete {
+        name: u8,
+    },
+    Alter {
+        name: u8,
+        partition: i32,
+        members: u8,
+        stale: bool,
+    },
+    Unclean {
+        name: u8,
+        allowed: bool,
+    },
+    Elect {
+        kind: ElectionKind,
+    },
+    ProducerIds {
+        node: i32,
+    },
+    Commit,
+    TakeOver,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let node = 0..NODES;
+    let name = 0u8..4;
+    prop_oneof![
+        3 => (node.clone(), 0u8..3, proptest::bool::weighted(0.1))
+            .prop_map(|(node, incarnation, new_disk)| Op::Register { node, incarnation, new_disk }),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, open)| Op::Session { node, open }),
+        6 => (node.clone(), proptest::bool::weighted(0.1), proptest::bool::weighted(0.1), proptest::bool::weighted(0.2))
+            .prop_map(|(node, behind, fence, stop)| Op::Heartbeat { node, behind, fence, stop }),
+        2 => (0i64..2_000).prop_map(|ms| Op::Tick { ms }),
+        1 => node.clone().prop_map(|node| Op::Kill { node }),
+        1 => node.clone().prop_map(|node| Op::Unregister { node }),
+        2 => (name.clone(), 1i32..5, 1i16..5)
+            .prop_map(|(name, partitions, replicas)| Op::Create { name, partitions, replicas }),
+        1 => (name.clone(), 1i32..8).prop_map(|(name, count)| Op::Grow { name, count }),
+        1 => name.clone().prop_map(|name| Op::Delete { name }),
+        4 => (name.clone(), 0i32..4, 0u8..16, proptest::bool::weighted(0.2))
+            .prop_map(|(name, partition, members, stale)| Op::Alter { name, partition, members, stale }),
+        1 => (name, any::<bool>()).prop_map(|(name, allowed)| Op::Unclean { name, allowed }),
+        1 => prop_oneof![Just(ElectionKind::Preferred), Just(ElectionKind::Unclean)]
+            .prop_map(|kind| Op::Elect { kind }),
+        1 => node.prop_map(|node| Op::ProducerIds { node }),
+        6 => Just(Op::Commit),
+        1 => Just(Op::TakeOver),
+    ]
+}
+
+/// A controller whose decisions are committed when an op says so, or lost with it.
+struct World {
+    controller: Controller,
+    committed: MetadataImage,
+    in_flight: Vec<Vec<MetadataRecord>>,
+    /// What the quorum's log holds.
+    log: Vec<(u64, Vec<MetadataRecord>)>,
+    disks: [u8; NODES as usize],
+    now: i64,
+    next_producer_id: i64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            controller: Controller::take_over(controller_config(&[]), MetadataImage::empty(), 0),
+            committed: MetadataImage::empty(),
+            in_flight: Vec::new(),
+            log: Vec::new(),
+            disks: [1; NODES as usize],
+            now: 0,
+            next_producer_id: 0,
+        }
+    }
+
+    fn run(&mut self, op: &Op, seed: u64) {
+        let before = self.controller.image().clone();
+        match op {
+            Op::Commit => self.commit_one(),
+            Op::TakeOver => {
+                self.in_flight.clear();
+                self.controller =
+                    Controller::take_over(controller_config(&[]), self.committed.clone(), self.now);
+                return;
+            }
+            Op::Session { node, open } => self.session(*node, *open),
+            Op::Tick { ms } => {
+                self.now += ms;
+                let records = self.controller.tick(self.now).expect("decisions fit");
+                self.propose(records);
+            }
+            Op::Kill { node } => {
+                if let Some(broker) = before.broker(NodeId(*node)) {
+                    let records = self
+                        .controller
+                        .connection_lost(NodeId(*node), broker.incarnation)
+                        .expect("decisions fit");
+                    self.propose(records);
+                }
+            }
+            _ => {
+                if let Some(request) = self.request(op, &before) {
+                    let decision = self
+                        .controller
+                        .decide(self.now, seed, &request)
+                        .expect("decisions fit");
+                    self.check_answer(&decision);
+                    self.propose(decision.records);
+                }
+            }
+        }
+        check_step(&before, self.controller.image());
+    }
+
+    fn propose(&mut self, records: Vec<MetadataRecord>) {
+        if !records.is_empty() {
+            self.in_flight.push(records);
+        }
+    }
+
+    fn commit_one(&mut self) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let records = self.in_flight.remove(0);
+        let offset = self.committed.offset() + 1 + u64::from(self.log.len() % 3 == 0);
+        let bytes = encode_records(&records);
+        let decoded = decode_records(&bytes).expect("own records");
+        self.committed
+            .apply(offset, &decoded)
+            .expect("decided on this image");
+        self.log.push((offset, decoded));
+        self.controller.committed(offset);
+    }
+
+    fn session(&mut self, node: i32, open: bool) {
+        let Some(broker) = self.controller.image().broker(NodeId(node)).cloned() else {
+            return;
+        };
+        if open {
+            self.controller
+                .session_opened(self.now, NodeId(node), broker.incarnation);
+        } else {
+            self.controller
+                .session_closed(NodeId(node), broker.incarnation);
+        }
+    }
+
+    fn request(&mut self, op: &Op, image: &MetadataImage) -> Option<ControllerRequest> {
+        let epoch = |node: i32| {
+            image
+                .broker(NodeId(node))
+                .map_or(BrokerEpoch(0), |b| b.epoch)
+        };
+        let name = |name: &u8| format!("topic-{name}");
+        Some(match op {
+            Op::Register {
+                node,
+                incarnation,
+                new_disk,
+            } => {
+                let disk = &mut self.disks[usize::try_from(*node).expect("small")];
+                *disk += u8::from(*new_disk && *disk < 200);
+                ControllerRequest::RegisterBroker(registration(*node, *incarnation, *disk))
+            }
+            Op::Heartbeat {
+                node,
+                behind,
+                fence,
+                stop,
+            } => ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
+                node_id: NodeId(*node),
+                broker_epoch: epoch(*node),
+                metadata_offset: if *behind { 1 } else { self.committed.offset() },
+                want_fence: *fence,
+                want_shut_down: *stop,
+            }),
+            Op::Unregister { node } => {
+                ControllerRequest::UnregisterBroker(UnregisterBrokerRequest {
+                    node_id: NodeId(*node),
+                })
+            }
+            Op::Create {
+                name: n,
+                partitions,
+                replicas,
+            } => ControllerRequest::CreateTopics(CreateTopicsRequest {
+                topics: vec![topic(&name(n), *partitions, *replicas)],
+                validate_only: false,
+            }),
+            Op::Grow { name: n, count } => {
+                ControllerRequest::CreatePartitions(CreatePartitionsRequest {
+                    topics: vec![CreatePartitionsTopic {
+                        name: name(n),
+                        count: *count,
+                        assignments: None,
+                    }],
+                    validate_only: false,
+                })
+            }
+            Op::Delete { name: n } => ControllerRequest::DeleteTopics(DeleteTopicsRequest {
+                topics: vec![TopicRef::Name(name(n))],
+            }),
+            Op::Alter {
+                name: n,
+                partition,
+                members,
+                stale,
+            } => alter(
+                image,
+                image.topic_by_name(&name(n))?,
+                *partition,
+                *members,
+                *stale,
+            )?,
+            Op::Unclean { name: n, allowed } => {
+                let change = ConfigChange {
+                    name: "unclean.leader.election.enable".to_owned(),
+                    op: ConfigOp::Set,
+                    value: Some(allowed.to_string()),
+                };
+                ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
+                    resources: vec![(ConfigResource::Topic(name(n).into()), vec![change])],
+                    validate_only: false,
+                })
+            }
+            Op::Elect { kind } => ControllerRequest::ElectLeaders(ElectLeadersRequest {
+                kind: *kind,
+                partitions: None,
+            }),
+            Op::ProducerIds { node } => {
+                ControllerRequest::AllocateProducerIds(AllocateProducerIdsRequest {
+                    node_id: NodeId(*node),
+                    broker_epoch: epoch(*node),
+                })
+            }
+            Op::Session { .. } | Op::Tick { .. } | Op::Kill { .. } | Op::Commit | Op::TakeOver => {
+                return None;
+            }
+        })
+    }
+
+    /// What is refused leaves no records.
+    fn check_answer(&mut self, decision: &Decision<ControllerResponse>) {
+        use ControllerResponse as A;
+        let refused = match &decision.response {
+            A::CreateTopics(results) => results.iter().all(|r| r.result.is_err()),
+            A::DeleteTopics(results) => results.iter().all(|r| r.result.is_err()),
+            A::CreatePartitions(results) => results.iter().all(|r| r.result.is_err()),
+            A::IncrementalAlterConfigs(results) | A::AlterConfigs(results) => {
+                results.iter().all(|r| r.result.is_err())
+            }
+            A::AlterPartition(Ok(results)) => results.iter().all(|r| r.result.is_err()),
+            A::AlterPartition(Err(_)) => true,
+            A::ElectLeaders(results) => results.iter().all(|r| r.result.is_err()),
+            A::AllocateProducerIds(result) => {
+                if let Ok(block) = result {
+                    // Blocks that were lost with a controller were never answered.
+                    assert!(block.first.0 >= self.committed.next_producer_id().0);
+                    self.next_producer_id = self.next_producer_id.max(block.first.0);
+                }
+                result.is_err()
+            }
+            A::RegisterBroker(result) => result.is_err(),
+            A::BrokerHeartbeat(result) => result.is_err(),
+            A::UnregisterBroker(result) => result.is_err(),
+        };
+        assert!(
+            !refused || decision.records.is_empty(),
+            "a refusal has records: {decision:?}"
+        );
+    }
+}
+
+fn alter(
+    image: &MetadataImage,
+    topic: &TopicImage,
+    partition: i32,
+    members: u8,
+    stale: bool,
+) -> Option<ControllerRequest> {
+    let now = topic.partition(partition)?;
+    let leader = now.leader?;
+    let isr = (0..NODES)
+        .map(NodeId)
+        .filter(|node| *node == leader || members & (1 << node.0) != 0)
+        .map(|node| IsrMember {
+            node,
+            broker_epoch: image
+                .broker(node)
+                .map(|b| BrokerEpoch(b.epoch.0 - i64::from(stale))),
+        })
+        .collect();
+    Some(ControllerRequest::AlterPartition(AlterPartitionRequest {
+        node_id: leader,
+        broker_epoch: image.broker(leader)?.epoch,
+        partitions: vec![AlterPartitionItem {
+            topic_id: topic.id,
+            partition,
+            leader_epoch: now.leader_epoch,
+            partition_epoch: now.partition_epoch,
+            isr,
+        }],
+    }))
+}
+
+/// The invariants of one image.
+fn check_image(image: &MetadataImage) {
+    for topic in image.topics() {
+        assert_eq!(
+            image.topic_by_name(&topic.name).map(|t| t.id),
+            Some(topic.id)
+        );
+        for (index, p) in topic.iter() {
+            let what = format!("{}-{index}: {p:?}", topic.name);
+            for (at, node) in p.replicas.iter().enumerate() {
+                assert!(
+                    !p.replicas[..at].contains(node),
+                    "two replicas on one broker: {what}"
+                );
+            }
+            assert!(
+                p.isr.iter().all(|n| p.replicas.contains(n)),
+                "ISR beyond replicas: {what}"
+            );
+            let active = p.isr.iter().filter(|n| image.is_active(**n)).count();
+            match p.leader {
+                Some(leader) => {
+                    assert!(p.isr.contains(&leader), "leader outside the ISR: {what}");
+                    assert!(image.is_active(leader), "leader is not active: {what}");
+                    assert_eq!(
+                        active,
+                        p.isr.len(),
+                        "inactive member beside a leader: {what}"
+                    );
+                }
+                None => assert_eq!(active, 0, "no leader though one could be: {what}"),
+            }
+        }
+    }
+}
+
+/// What must be true of two images after each other.
+fn check_step(before: &MetadataImage, after: &MetadataImage) {
+    check_image(after);
+    assert!(after.last_broker_epoch() >= before.last_broker_epoch());
+    assert!(after.next_producer_id() >= before.next_producer_id());
+    for topic in after.topics() {
+        let Some(old) = before.topic(topic.id) else {
+            continue;
+        };
+        assert!(
+            topic.partitions.len() >= old.partitions.len(),
+            "partitions shrank"
+        );
+        for (index, was) in old.iter() {
+            let is = topic.partition(index).expect("partitions only grow");
+            let same_leader = was.leader == is.leader;
+            assert!(
+                is.leader_epoch >= was.leader_epoch && is.partition_epoch >= was.partition_epoch
+            );
+            assert!(
+                same_leader || is.leader_epoch > was.leader_epoch,
+                "leader without epoch"
+            );
+            assert!(
+                was == is || is.partition_epoch > was.partition_epoch,
+                "change without epoch"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn invariants_hold_and_every_node_replays_the_same_image(
+        ops in proptest::collection::vec(op(), 1..160),
+        snapshot_at in any::<proptest::sample::Index>(),
+    ) {
+        let mut world = World::new();
+        for node in 0..NODES - 1 {
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false }, 0);
+            world.run(&Op::Commit, 0);
+            world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
+        }
+        for (seed, op) in (1..).zip(&ops) {
+            world.run(op, seed);
+        }
+        let mut speculative = world.committed.clone();
+        for records in &world.in_flight {
+            speculative.speculate(records).expect("decided on this image");
+        }
+        prop_assert_eq!(world.controller.image(), &speculative);
+
+        // A node that starts from a snapshot taken anywhere and reads the rest of the log.
+        let cut = snapshot_at.index(world.log.len() + 1);
+        let mut early = MetadataImage::empty();
+        for (offset, records) in &world.log[..cut] {
+            early.apply(*offset, records).expect("committed");
+        }
+        let mut late = MetadataImage::from_snapshot(&early.to_snapshot()).expect("own snapshot");
+        let mut merged = crate::metadata::MetadataDelta::default();
+        for (offset, records) in &world.log[cut..] {
+            merged.merge(&late.apply(*offset, records).expect("committed"));
+        }
+        prop_assert_eq!(late.to_snapshot(), world.committed.to_snapshot());
+        let between = crate::metadata::MetadataDelta::between(&early, &late);
+        prop_assert_eq!(&merged.topics_created, &between.topics_created);
+        let deleted = |delta: &crate::metadata::MetadataDelta| -> Vec<TopicId> {
+            delta.topics_deleted.keys().copied().collect()
+        };
+        prop_assert_eq!(deleted(&merged), deleted(&between));
+        for (topic, partitions) in &between.partitions {
+            prop_assert!(partitions.is_subset(&merged.partitions[topic]));
+        }
+    }
+}
