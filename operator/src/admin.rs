@@ -4,6 +4,7 @@
 //! dozens of requests.
 
 pub(crate) mod batch;
+mod kafka;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -11,6 +12,8 @@ use std::fmt::Debug;
 use futures::future::BoxFuture;
 use operator_core::topic::ObservedTopic;
 use types::ErrorCode;
+
+pub use kafka::{ClientAdmin, Resolver};
 
 /// Where a cluster is reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +68,7 @@ pub enum AdminError {
     #[error("failed to reach the Kafka cluster: {0}")]
     Unreachable(String),
     /// The cluster answered no.
-    #[error("the Kafka cluster answered {code}: {message}")]
+    #[error("{message}")]
     Refused {
         /// Kafka's error code.
         code: ErrorCode,
