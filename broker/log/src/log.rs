@@ -317,8 +317,8 @@ impl<V: Vfs> Log<V> {
         let file = active.open_file(&self.vfs)?;
         if let Err(source) = file.write_at(active.size, batches) {
             let error = LogError::io("append to", &active.path, source);
-            // A part may have been written: it must not stay behind the end.
-            let cut = file.truncate(active.size);
+            // A part may have been written: it must not stay behind the end, nor come back after a crash.
+            let cut = file.truncate(active.size).and_then(|()| file.sync_data());
             if !matches!(error, LogError::DiskFull { .. }) || cut.is_err() {
                 self.offline = Some(error.to_string());
             }

@@ -57,7 +57,8 @@ pub struct LogDirContents {
     pub deleted: Vec<PathBuf>,
     /// Names of directories that are no logs, and are left alone.
     pub unknown: Vec<String>,
-    /// Checkpoints that were damaged and taken as empty: file and reason.
+    /// Checkpoints that were damaged and taken as empty, and damaged `partition.metadata` (opening that log will fail):
+    /// file and reason.
     pub damaged: Vec<(PathBuf, String)>,
 }
 
@@ -115,9 +116,16 @@ impl<V: Vfs> LogDir<V> {
                 contents.unknown.push(entry.name);
                 continue;
             };
+            let topic_id = match partition_metadata::read(&this.vfs, &dir) {
+                Err(LogError::Format { path, reason }) => {
+                    contents.damaged.push((path, reason));
+                    None
+                }
+                read => read?,
+            };
             let offset = |of: &HashMap<TopicPartition, Offset>| of.get(&topic_partition).copied();
             contents.logs.push(FoundLog {
-                topic_id: partition_metadata::read(&this.vfs, &dir)?,
+                topic_id,
                 mode: OpenMode {
                     clean_shutdown: contents.clean_shutdown,
                     recovery_point: offset(&recovery_points).unwrap_or_default(),

@@ -2,7 +2,8 @@
 //!
 //! The format is Kafka's, version 1. Kafka writes one entry a producer, with its last batch only; a client that retries
 //! an older one after a restart then gets an error. So one entry is written for each remembered batch, oldest first: of
-//! several entries of a producer Kafka's own reader keeps the last, which is what it would have written itself.
+//! several entries of a producer Kafka's own reader keeps the last, which is what it would have written itself. An entry
+//! has one timestamp, here that of the batch, which a retry is answered with.
 
 use std::path::{Path, PathBuf};
 
@@ -47,19 +48,13 @@ fn encode(state: &ProducerState) -> Vec<u8> {
             [] => &none[..],
             batches => batches,
         };
-        for (n, batch) in batches.iter().enumerate() {
-            // A marker may be newer than the last batch.
-            let timestamp = if n + 1 == batches.len() {
-                entry.last_timestamp
-            } else {
-                batch.timestamp
-            };
+        for batch in batches {
             body.extend_from_slice(&id.0.to_be_bytes());
             body.extend_from_slice(&entry.epoch.0.to_be_bytes());
             body.extend_from_slice(&batch.last_sequence.to_be_bytes());
             body.extend_from_slice(&batch.last_offset.0.to_be_bytes());
             body.extend_from_slice(&batch.offset_delta.to_be_bytes());
-            body.extend_from_slice(&timestamp.to_be_bytes());
+            body.extend_from_slice(&batch.timestamp.to_be_bytes());
             body.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
             let txn = entry.current_txn_first_offset.map_or(-1, |first| first.0);
             body.extend_from_slice(&txn.to_be_bytes());

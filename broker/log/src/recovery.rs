@@ -194,9 +194,13 @@ impl<V: Vfs> Log<V> {
         }
         self.note_change();
         if self.segments.is_empty() {
+            // What an interrupted beginning anew left must not pass for the state of the new log.
+            self.remove_snapshots_after(Offset(-1))?;
+            self.sync_dir()?;
+            self.epochs_dirty = true;
+            self.recovery_point = self.recovery_point.min(mode.log_start_offset);
             let segment = Segment::create(&self.vfs, &self.dir, mode.log_start_offset, now_ms)?;
             self.segments.push(segment);
-            self.snapshots.clear();
         } else {
             self.load_epochs(&mut report)?;
             let damaged = mode.clean_shutdown && !self.walk_tail()?;
@@ -221,7 +225,11 @@ impl<V: Vfs> Log<V> {
 
     fn finish_load(&mut self, mode: OpenMode, now_ms: i64) -> Result<(), LogError> {
         self.log_start = mode.log_start_offset.max(self.segments[0].base);
-        self.recovery_point = self.recovery_point.min(self.leo);
+        if mode.recovery_point > self.leo {
+            // The checkpoint vouches for what is not there: it must not do so for what will be.
+            self.recovery_point = self.recovery_point.min(self.active().base);
+            self.distrust(self.recovery_point, mode.recovery_point)?;
+        }
         if self.leo < self.log_start {
             // All that counted is lost: go on where nothing can be mistaken for it.
             self.truncate_fully_and_start_at(self.log_start)?;

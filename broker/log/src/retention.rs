@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use types::Offset;
 
 use crate::segment::{EXTENSIONS, Segment, file_path};
-use crate::vfs::{Vfs, remove_if_there};
+use crate::vfs::{Vfs, VfsFile, remove_if_there};
 use crate::{Log, LogError, producer_snapshot};
 
 /// Why a segment went.
@@ -137,6 +137,7 @@ impl<V: Vfs> Log<V> {
     }
 
     fn delete_first(&mut self, reason: DeleteReason) -> Result<DeletedSegment, LogError> {
+        self.keep_producers(self.segments[1].base)?;
         let segment = &self.segments[0];
         let (base_offset, size) = (segment.base, segment.size);
         let files = self.rename_deleted(segment)?;
@@ -156,6 +157,19 @@ impl<V: Vfs> Log<V> {
         };
         self.deleted.push(deleted.clone());
         Ok(deleted)
+    }
+
+    /// The batches before `base` will not tell of their producers any more: the snapshot there has to be durable.
+    fn keep_producers(&mut self, base: Offset) -> Result<(), LogError> {
+        if !self.unsynced.snapshots.contains(&base) {
+            return Ok(());
+        }
+        let path = producer_snapshot::path(&self.dir, base);
+        let synced = self.vfs.open(&path).and_then(|file| file.sync_data());
+        synced.map_err(|source| LogError::io("sync", &path, source))?;
+        self.sync_dir()?;
+        self.unsynced.snapshots.retain(|&known| known != base);
+        Ok(())
     }
 
     /// The producer state is not shortened by retention: the snapshot at the first kept segment has all of it.

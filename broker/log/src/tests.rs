@@ -11,3 +11,4 @@ mod truncation;
 mod producers;
 
 mod crash;
+mod model;

@@ -143,14 +143,17 @@ impl<V: Vfs> Log<V> {
         self.hints.clear();
         self.cold.remove(|_| true);
         if offset < self.recovery_point || self.truncated_until.is_some() {
-            let until = self
-                .recovery_point
-                .max(self.truncated_until.unwrap_or(offset));
-            let marked = self.read_truncation_marker()?.unwrap_or(offset).min(offset);
-            let line = std::iter::once(marked.0.to_string());
-            checkpoint::write(&self.vfs, &self.marker_path(), line, Durability::Synced)?;
-            self.truncated_until = Some(until);
+            self.distrust(offset, self.recovery_point)?;
         }
+        Ok(())
+    }
+
+    /// Leaves the marker: from `from` on nothing is known to be durable, though a checkpoint up to `until` says so.
+    pub(crate) fn distrust(&mut self, from: Offset, until: Offset) -> Result<(), LogError> {
+        let marked = self.read_truncation_marker()?.unwrap_or(from).min(from);
+        let line = std::iter::once(marked.0.to_string());
+        checkpoint::write(&self.vfs, &self.marker_path(), line, Durability::Synced)?;
+        self.truncated_until = Some(self.truncated_until.unwrap_or(until).max(until));
         Ok(())
     }
 
@@ -170,7 +173,7 @@ impl<V: Vfs> Log<V> {
         remove_if_there(&self.vfs, &self.marker_path())
     }
 
-    fn remove_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {
+    pub(crate) fn remove_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {
         while let Some(&last) = self.snapshots.last() {
             if last <= end {
                 break;

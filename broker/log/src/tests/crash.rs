@@ -1,1 +1,64 @@
-//! Does a crash at any operation leave a sound prefix with all that was synced?
+//! Does a crash at any operation leave a sound prefix that has all that was synced?
+//!
+//! A history is a sequence of operations drawn from a seed. It crashes at a chosen operation of the file system (the
+//! power is lost), the log is opened again, compared with the model, and the history goes on. `TIDEMARK_SEEDS` says how
+//! many histories run, 200 by default; a failure names its seed and operation.
+
+mod world;
+
+use world::{Mode, World};
+
+fn seeds() -> u64 {
+    std::env::var("TIDEMARK_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200)
+}
+
+/// How many operations the file system sees without a crash.
+fn length(seed: u64, mode: Mode) -> u64 {
+    let mut world = World::new(seed, mode, None);
+    world.run();
+    world.operations()
+}
+
+#[test]
+fn a_crash_at_every_operation_keeps_a_prefix_with_all_that_was_synced() {
+    for seed in 0..2 {
+        for at in 1..=length(seed, Mode::Honest) {
+            World::new(seed, Mode::Honest, Some(at)).run();
+        }
+    }
+}
+
+/// Operation to crash at: anywhere in the history, from its seed.
+fn somewhere(seed: u64, length: u64) -> u64 {
+    1 + seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) % length
+}
+
+fn run_seeds(mode: Mode) {
+    for seed in 0..seeds() {
+        let at = somewhere(seed, length(seed, mode));
+        World::new(seed, mode, Some(at)).run();
+    }
+}
+
+#[test]
+fn a_crash_in_any_history_keeps_a_prefix_with_all_that_was_synced() {
+    run_seeds(Mode::Honest);
+}
+
+#[test]
+fn a_disk_that_loses_syncs_still_leaves_a_prefix() {
+    run_seeds(Mode::LostSyncs);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    run_seeds(Mode::Full);
+}
+
+#[test]
+fn an_io_error_loses_nothing_that_was_synced() {
+    run_seeds(Mode::Error);
+}

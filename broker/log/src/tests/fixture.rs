@@ -135,19 +135,18 @@ pub(super) fn open(vfs: &FaultyVfs, config: LogConfig) -> (TestLog, RecoveryRepo
 pub(super) fn close(vfs: &FaultyVfs, mut log: TestLog) {
     log.close().expect("closes");
     let (root, _) = LogDir::open(vfs.clone(), ROOT).expect("log dir opens");
-    write_checkpoints(&root, &log);
+    write_checkpoints(&root, &log).expect("writes");
     root.mark_clean_shutdown(None).expect("marks");
 }
 
-pub(super) fn write_checkpoints(root: &LogDir<FaultyVfs>, log: &TestLog) {
+pub(super) fn write_checkpoints(
+    root: &LogDir<FaultyVfs>,
+    log: &TestLog,
+) -> Result<(), crate::LogError> {
     let at = partition();
-    for (which, offset) in [
-        (OffsetCheckpoint::RecoveryPoint, log.recovery_point()),
-        (OffsetCheckpoint::LogStart, log.log_start_offset()),
-    ] {
-        root.write_checkpoint(which, [(&at, offset)].into_iter())
-            .expect("writes");
-    }
+    let (point, start) = (log.recovery_point(), log.log_start_offset());
+    root.write_checkpoint(OffsetCheckpoint::RecoveryPoint, [(&at, point)].into_iter())?;
+    root.write_checkpoint(OffsetCheckpoint::LogStart, [(&at, start)].into_iter())
 }
 
 pub(super) fn append(log: &mut TestLog, batch: Batch) {
