@@ -59,11 +59,20 @@ pub struct StoredMembership {
 pub struct Entry {
     #[prost(message, optional, tag = "1")]
     pub log_id: ::core::option::Option<LogId>,
-    /// A batch of metadata records, in the encoding of the metadata module (which versions each record).
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    pub records: ::core::option::Option<::prost::bytes::Bytes>,
+    #[prost(message, optional, tag = "2")]
+    pub proposal: ::core::option::Option<Proposal>,
     #[prost(message, optional, tag = "3")]
     pub membership: ::core::option::Option<Membership>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proposal {
+    /// The term whose leader decided these records. An entry of another term is void: the leader that appended it
+    /// had not seen everything that the decision stood on.
+    #[prost(uint64, tag = "1")]
+    pub decided_in_term: u64,
+    /// A batch of metadata records, in the encoding of the metadata module (which versions each record).
+    #[prost(bytes = "bytes", tag = "2")]
+    pub records: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HelloRequest {
@@ -94,6 +103,25 @@ pub struct HelloResponse {
     /// The active controller as the responder knows it.
     #[prost(message, optional, tag = "6")]
     pub leader: ::core::option::Option<Member>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreVoteRequest {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub to_raft_id: u64,
+    #[prost(uint64, tag = "4")]
+    pub from_raft_id: u64,
+    #[prost(message, optional, tag = "5")]
+    pub last_log_id: ::core::option::Option<LogId>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreVoteResponse {
+    /// The receiver has not heard from a leader lately and its log is not ahead of the sender's.
+    #[prost(bool, tag = "1")]
+    pub granted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoteRequest {
@@ -445,6 +473,31 @@ pub mod raft_client {
                 .insert(GrpcMethod::new("tidemark.quorum.v1.Raft", "Hello"));
             self.inner.unary(req, path, codec).await
         }
+        /// Would you vote for me? Changes nothing: an election is only started when a majority would.
+        pub async fn pre_vote(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreVoteRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreVoteResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::FrameCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tidemark.quorum.v1.Raft/PreVote",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tidemark.quorum.v1.Raft", "PreVote"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn request_vote(
             &mut self,
             request: impl tonic::IntoRequest<super::VoteRequest>,
@@ -556,6 +609,11 @@ pub mod raft_server {
             &self,
             request: tonic::Request<super::HelloRequest>,
         ) -> std::result::Result<tonic::Response<super::HelloResponse>, tonic::Status>;
+        /// Would you vote for me? Changes nothing: an election is only started when a majority would.
+        async fn pre_vote(
+            &self,
+            request: tonic::Request<super::PreVoteRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreVoteResponse>, tonic::Status>;
         async fn request_vote(
             &self,
             request: tonic::Request<super::VoteRequest>,
@@ -686,6 +744,49 @@ pub mod raft_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HelloSvc(inner);
+                        let codec = crate::codec::FrameCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tidemark.quorum.v1.Raft/PreVote" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreVoteSvc<T: Raft>(pub Arc<T>);
+                    impl<T: Raft> tonic::server::UnaryService<super::PreVoteRequest>
+                    for PreVoteSvc<T> {
+                        type Response = super::PreVoteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreVoteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raft>::pre_vote(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreVoteSvc(inner);
                         let codec = crate::codec::FrameCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,169 @@
+//! When does a controller stand for election?
+//!
+//! Raft's own election timer is off. A controller that has not heard from a leader for `patience` first asks the
+//! other voters whether they would vote for it (they would not while they hear a leader), so that a node that was
+//! stalled or cut off does not depose a healthy leader with its higher term. When the leader's process is dead
+//! (nobody listens on its port) the wait is only the voters' lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use rpc::quorum::v1 as wire;
+use tokio_util::sync::CancellationToken;
+
+use super::runtime::Shared;
+use super::types::{LogId, Metrics};
+use super::{PROTOCOL_VERSION, codec, status, transport};
+use crate::peer::Probe;
+
+/// How often the timer is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(15);
+/// A voter that does not answer a pre-vote by then does not count.
+const PRE_VOTE_TIMEOUT: Duration = Duration::from_millis(100);
+/// A dead leader's port answers at once; a live host that answers later is not dead.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(30);
+
+impl Shared {
+    /// Whether this node would vote for the sender of a pre-vote now.
+    pub(crate) fn would_vote(&self, from: u64, last_log_id: Option<LogId>) -> bool {
+        let leads = self.raft.metrics().borrow().state.is_leader();
+        let has_leader = leads || self.signals.heard_within(self.config.timing.lease);
+        let granted = !has_leader && last_log_id >= self.last_log_id();
+        tracing::debug!(from, has_leader, granted, "pre-vote");
+        granted
+    }
+}
+
+/// Sends the heartbeats of a leader and starts elections, until `stop`.
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let heartbeats = heartbeat_loop(&shared);
+    let elections = election_loop(&shared);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = heartbeats => {}
+        () = elections => {}
+    }
+}
+
+async fn heartbeat_loop(shared: &Shared) {
+    let mut timer = tokio::time::interval(shared.config.timing.heartbeat);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let leads = shared.raft.metrics().borrow().state.is_leader();
+        if leads
+            && !shared.signals.is_resigning()
+            && shared.raft.trigger().heartbeat().await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn election_loop(shared: &Shared) {
+    let mut random = SmallRng::from_os_rng();
+    let timing = &shared.config.timing;
+    // A restarted cluster has no leader to wait for; only the jitter keeps its nodes apart.
+    let mut patience = random.random_range(timing.retry.clone());
+    let mut since = Instant::now();
+    let mut timer = tokio::time::interval(LOOK_INTERVAL);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let metrics = shared.raft.metrics().borrow().clone();
+        if metrics.running_state.is_err() {
+            return;
+        }
+        if let Some(heard) = shared.signals.heard_at()
+            && heard > since
+        {
+            since = heard;
+            patience = random.random_range(timing.patience.clone());
+        }
+        let me = shared.me.raft_id();
+        let is_voter = metrics
+            .membership_config
+            .membership()
+            .voter_ids()
+            .any(|id| id == me);
+        if metrics.state.is_leader() || !is_voter || shared.signals.is_resigning() {
+            since = Instant::now();
+            continue;
+        }
+        let silence = since.elapsed();
+        let waited = silence >= patience
+            || (silence >= timing.lease && leader_is_dead(shared, &metrics).await);
+        if !waited {
+            continue;
+        }
+        if majority_would_vote(shared, &metrics).await {
+            tracing::info!(term = metrics.current_term, "standing for election");
+            if shared.raft.trigger().elect().await.is_err() {
+                return;
+            }
+        }
+        since = Instant::now();
+        patience = timing.lease + random.random_range(timing.retry.clone());
+    }
+}
+
+async fn leader_is_dead(shared: &Shared, metrics: &Metrics) -> bool {
+    let membership = metrics.membership_config.membership();
+    let leader = metrics
+        .current_leader
+        .and_then(|id| membership.get_node(&id));
+    let Some(leader) = leader else {
+        return false;
+    };
+    let (host, port) = shared.directory.address(leader);
+    let probe = shared
+        .directory
+        .peers()
+        .probe(host, port, PROBE_TIMEOUT)
+        .await;
+    probe == Probe::Refused
+}
+
+async fn majority_would_vote(shared: &Shared, metrics: &Metrics) -> bool {
+    let me = shared.me.raft_id();
+    let mut granted = vec![me];
+    if status::is_quorum(metrics, &granted) {
+        return true;
+    }
+    let last_log_id = shared.last_log_id().map(codec::log_id_to_wire);
+    let membership = metrics.membership_config.membership();
+    let mut answers: FuturesUnordered<_> = membership
+        .voter_ids()
+        .filter(|id| *id != me)
+        .filter_map(|id| membership.get_node(&id).map(|member| (id, member)))
+        .map(|(id, member)| {
+            let request = wire::PreVoteRequest {
+                version: PROTOCOL_VERSION,
+                cluster_id: shared.config.cluster_id.clone(),
+                to_raft_id: id,
+                from_raft_id: me,
+                last_log_id: last_log_id.clone(),
+            };
+            let mut client = transport::client(shared.directory.channel(member));
+            async move {
+                let call = client.pre_vote(request);
+                match tokio::time::timeout(PRE_VOTE_TIMEOUT, call).await {
+                    Ok(Ok(response)) if response.get_ref().granted => Some(id),
+                    // Refused, unreachable or slow: no vote to count on.
+                    Ok(Ok(_) | Err(_)) | Err(_) => None,
+                }
+            }
+        })
+        .collect();
+    while let Some(answer) = answers.next().await {
+        granted.extend(answer);
+        if status::is_quorum(metrics, &granted) {
+            return true;
+        }
+    }
+    false
+}

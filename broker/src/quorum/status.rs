@@ -1,0 +1,113 @@
+//! Who leads, and may this node act as the active controller?
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::QuorumStatus;
+use super::types::{Member, Metrics, Vote};
+
+/// When this node last heard from a leader, and whether it is about to give leadership away.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    heard: Mutex<Option<(Instant, Vote)>>,
+    resigning: AtomicBool,
+    cluster_exists: AtomicBool,
+}
+
+impl Signals {
+    /// A message of the leader elected by `vote` was accepted.
+    pub(crate) fn hear(&self, vote: Vote) {
+        *self.heard.lock() = Some((Instant::now(), vote));
+    }
+
+    /// When the last message of a leader was accepted.
+    pub(crate) fn heard_at(&self) -> Option<Instant> {
+        self.heard.lock().map(|(at, _)| at)
+    }
+
+    /// Whether a leader was heard within `window`.
+    pub(crate) fn heard_within(&self, window: Duration) -> bool {
+        self.heard_at().is_some_and(|at| at.elapsed() < window)
+    }
+
+    /// This node is about to stop: it acts as the active controller no longer.
+    pub(crate) fn resign(&self) {
+        self.resigning.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Signals::resign`] was called.
+    pub(crate) fn is_resigning(&self) -> bool {
+        self.resigning.load(Ordering::Acquire)
+    }
+
+    /// Some disk belongs to a quorum already: a disk without entries must join it, never found another.
+    pub(crate) fn note_cluster_exists(&self) {
+        self.cluster_exists.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Signals::note_cluster_exists`] was called.
+    pub(crate) fn cluster_exists(&self) -> bool {
+        self.cluster_exists.load(Ordering::Acquire)
+    }
+}
+
+/// Raft's metrics as the rest of the broker sees them. `fence_after` is the age of the last quorum answer at
+/// which a leader stops acting.
+pub(crate) fn of(metrics: &Metrics, signals: &Signals, fence_after: Duration) -> QuorumStatus {
+    let membership = metrics.membership_config.membership();
+    let member = |id: &u64| membership.get_node(id).cloned();
+    let voters: Vec<Member> = membership
+        .voter_ids()
+        .filter_map(|id| member(&id))
+        .collect();
+    let learners = membership
+        .learner_ids()
+        .filter_map(|id| member(&id))
+        .collect();
+    let leads = metrics.current_leader == Some(metrics.id) && metrics.state.is_leader();
+    let caught_up = metrics.last_applied.is_some_and(|id| {
+        id.leader_id.term == metrics.current_term && id.leader_id.node_id == metrics.id
+    });
+    let answered = voters.len() == 1
+        || metrics
+            .millis_since_quorum_ack
+            .is_some_and(|age| Duration::from_millis(age) < fence_after);
+    let failed = metrics
+        .running_state
+        .as_ref()
+        .err()
+        .map(ToString::to_string);
+    let acts = leads && caught_up && answered && failed.is_none() && !signals.is_resigning();
+    QuorumStatus {
+        term: metrics.current_term,
+        leader: metrics.current_leader.as_ref().and_then(member),
+        leading: acts.then_some(metrics.current_term),
+        voters,
+        learners,
+        applied: metrics.last_applied.map_or(0, |id| id.index),
+        matched: matched(metrics),
+        failed,
+    }
+}
+
+fn matched(metrics: &Metrics) -> BTreeMap<u64, u64> {
+    metrics
+        .replication
+        .iter()
+        .flatten()
+        .filter_map(|(id, log_id)| log_id.map(|log_id| (*id, log_id.index)))
+        .collect()
+}
+
+/// Whether `granted` is a majority of every voter set of the membership.
+pub(crate) fn is_quorum(metrics: &Metrics, granted: &[u64]) -> bool {
+    let sets = metrics.membership_config.membership().get_joint_config();
+    !sets.is_empty()
+        && sets.iter().all(|set| {
+            let votes = set.iter().filter(|id| granted.contains(id)).count();
+            votes > set.len() / 2
+        })
+}
