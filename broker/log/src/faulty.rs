@@ -272,6 +272,14 @@ impl State {
         }
     }
 
+    /// As [`Self::begin`], for what a full disk does not hinder.
+    fn begin_without_space(&mut self) -> Result<(), Fault> {
+        match self.begin() {
+            Err(Fault::Full) => Ok(()),
+            other => other,
+        }
+    }
+
     fn find(&self, path: &Path) -> Option<usize> {
         let mut node = 0;
         for component in path.components() {
@@ -397,11 +405,7 @@ impl VfsFile for FaultyFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = self.vfs.lock();
-        match state.begin() {
-            // Giving space back needs none.
-            Ok(()) | Err(Fault::Full) => {}
-            Err(fault) => return Err(fault.into()),
-        }
+        state.begin_without_space()?;
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let file = state.file(self.node)?;
         let change = FileChange::Truncate(len);
@@ -412,7 +416,7 @@ impl VfsFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.vfs.lock();
-        state.begin()?;
+        state.begin_without_space()?;
         let one_in = state.faults.lost_sync_one_in;
         if state.random.one_in(one_in) {
             state.lost_syncs += 1;
@@ -477,10 +481,7 @@ impl Vfs for FaultyVfs {
         state.check_alive()?;
         let node = state.find(path).ok_or_else(|| not_found(path))?;
         state.file(node)?;
-        match state.begin() {
-            Ok(()) | Err(Fault::Full) => {}
-            Err(fault) => return Err(fault.into()),
-        }
+        state.begin_without_space()?;
         let (parent, name) = state.parent(path)?;
         state.change(parent, DirChange::Unlink(name));
         Ok(())
@@ -550,7 +551,7 @@ impl Vfs for FaultyVfs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.begin()?;
+        state.begin_without_space()?;
         let node = state.find(dir).ok_or_else(|| not_found(dir))?;
         let one_in = state.faults.lost_sync_one_in;
         if state.random.one_in(one_in) {
