@@ -21,7 +21,7 @@ pub(crate) const MARKER_FILE: &str = "truncation-checkpoint";
 
 impl<V: Vfs> Log<V> {
     /// Removes the records from `offset` on, and those before it in the same batch. Answers the new log end offset;
-    /// an `offset` at or above the log end offset changes nothing, one below the log start offset is as
+    /// an `offset` at the log end offset only forgets epochs without records, one above it changes nothing, one below the log start offset is as
     /// [`Self::truncate_fully_and_start_at`].
     ///
     /// # Errors
@@ -29,6 +29,10 @@ impl<V: Vfs> Log<V> {
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.check_online()?;
         if offset >= self.leo {
+            // A leader epoch that was entered and never written in may be what diverges.
+            if offset == self.leo {
+                self.epochs_dirty |= self.epochs.truncate_from_end(offset);
+            }
             return Ok(self.leo);
         }
         if offset < self.log_start || offset < self.segments[0].base {

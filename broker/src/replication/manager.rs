@@ -6,11 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker_log::LogError;
 use bytes::Bytes;
-use config::{BrokerSettings, Durability, TopicSettings};
+use config::{BrokerSettings, ConfigMap, Durability, TopicSettings};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, TopicId};
@@ -39,6 +40,8 @@ pub struct ManagerConfig {
     pub durability: Durability,
     /// The broker's settings.
     pub settings: Arc<BrokerSettings>,
+    /// The `config` of the broker's file: the layer below what is set at run time.
+    pub file_config: Arc<ConfigMap>,
     /// Bytes of just-appended batches kept in memory for readers at the end.
     pub tail_cache_bytes: usize,
 }
@@ -78,8 +81,25 @@ pub(crate) struct Inner {
     pub(crate) applying: Mutex<()>,
     pub(crate) producer_id_expiration_ms: i64,
     pub(crate) runtime: tokio::runtime::Handle,
+    file_config: Arc<ConfigMap>,
+    metadata_applied: AtomicBool,
     shutdown: watch::Sender<bool>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Inner {
+    pub(crate) fn file_config(&self) -> &ConfigMap {
+        &self.file_config
+    }
+
+    /// Whether an image with this incarnation's registration was applied.
+    pub(crate) fn metadata_applied(&self) -> bool {
+        self.metadata_applied.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_metadata_applied(&self) {
+        self.metadata_applied.store(true, Ordering::Release);
+    }
 }
 
 impl ReplicaManager {
@@ -116,6 +136,8 @@ impl ReplicaManager {
             applying: Mutex::default(),
             producer_id_expiration_ms: i64::from(config.settings.producer_id_expiration_ms),
             runtime: runtime.clone(),
+            file_config: config.file_config,
+            metadata_applied: AtomicBool::new(false),
             shutdown: watch::Sender::new(false),
             threads: Mutex::default(),
             shared,

@@ -9,6 +9,8 @@ pub mod manager;
 
 pub mod changes;
 
+pub mod metadata;
+
 mod replica;
 
 mod validate;

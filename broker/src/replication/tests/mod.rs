@@ -1,1 +1,5 @@
 //! Replica managers over real logs, connected by real gRPC on the loopback.
+
+mod clients;
+mod cluster;
+mod replicas;
