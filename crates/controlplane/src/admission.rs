@@ -13,12 +13,16 @@ use crate::request::FieldValidation;
 /// Reads a JSON (or, where allowed, YAML) body into an object.
 pub(crate) fn decode(body: &[u8], yaml: bool) -> Result<Value, ApiError> {
     let parsed = match serde_json::from_slice::<Value>(body) {
-        Err(_) if yaml => serde_yaml::from_slice::<Value>(body)
-            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?,
+        Err(_) if yaml => {
+            let text = String::from_utf8_lossy(body);
+            let document = config::yaml::Document::whole("body", text);
+            document
+                .parse::<Value>()
+                .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
+        }
         Err(e) => {
-            return Err(ApiError::bad_request(format!(
-                "couldn't get version/kind; json parse error: {e}"
-            )));
+            let text = format!("couldn't get version/kind; json parse error: {e}");
+            return Err(ApiError::bad_request(text));
         }
         Ok(value) => value,
     };

@@ -3,7 +3,7 @@
 mod create;
 mod delete;
 mod events_alias;
-mod evict;
+pub(crate) mod evict;
 mod patch;
 mod read;
 mod scale;

@@ -50,7 +50,6 @@ fn look_at(api: &Api, state: &mut State, key: &Key) -> Result<(), ApiError> {
     };
     if is_terminating(&object) {
         finish_deletion(api, state, key, &object)?;
-        queue_owners(state, &object);
         return Ok(());
     }
     let listed: Vec<&Value> = owners(&object).collect();
@@ -80,22 +79,8 @@ fn look_at(api: &Api, state: &mut State, key: &Key) -> Result<(), ApiError> {
     }
     if waiting > 0 || dangling.len() == listed.len() {
         api.delete_in_background(state, key, Timestamp::now())?;
-        queue_owners(state, &object);
     }
     Ok(())
-}
-
-/// A terminating owner may have waited for this object.
-fn queue_owners(state: &mut State, object: &Value) {
-    for owner in owners(object) {
-        let found = owner["uid"]
-            .as_str()
-            .and_then(|uid| state.by_uid(uid))
-            .map(|(key, object)| (key.clone(), is_terminating(object)));
-        if let Some((key, true)) = found {
-            state.gc_queue.insert(key);
-        }
-    }
 }
 
 fn finish_deletion(

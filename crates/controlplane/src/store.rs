@@ -213,6 +213,7 @@ impl Store {
             let orphans: Vec<Key> = state.dependents(uid).map(|(key, _)| key.clone()).collect();
             state.gc_queue.extend(orphans);
         }
+        state.queue_waiting(&self.registry, key, &object);
         let change = Change {
             revision,
             key: key.clone(),
@@ -280,6 +281,25 @@ impl State {
             self.gc_queue.insert(key.clone());
         }
         self.objects.insert(key, object);
+    }
+
+    /// A removal may be what a terminating owner or namespace waits for.
+    fn queue_waiting(&mut self, registry: &Registry, removed: &Key, object: &Value) {
+        let owners: Vec<Key> = owners(object)
+            .filter_map(|owner| self.by_uid.get(owner["uid"].as_str()?).cloned())
+            .collect();
+        self.gc_queue.extend(owners);
+        if let Some(namespaces) = registry
+            .by_kind("", "Namespace")
+            .filter(|_| !removed.namespace.is_empty())
+        {
+            let name = removed.namespace.clone();
+            self.gc_queue.insert(Key {
+                kind: namespaces.id,
+                namespace: String::new(),
+                name,
+            });
+        }
     }
 
     pub(crate) fn by_uid(&self, uid: &str) -> Option<(&Key, &Arc<Value>)> {

@@ -183,8 +183,8 @@ async fn sets_and_keyed_lists_merge_by_item_and_atomic_lists_as_a_whole() {
     .await;
     assert_eq!(
         body["spec"]["tags"],
-        json!(["a"]),
-        "two no longer applies its tags, one let go of b"
+        json!(["a", "b", "c"]),
+        "one let go of b, but two still applies it"
     );
 }
 

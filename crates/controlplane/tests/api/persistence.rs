@@ -68,7 +68,10 @@ async fn a_crash_at_any_byte_leaves_the_old_or_the_new_state() {
             states.iter().any(|(_, s)| *s == size),
             "cut at {cut}: torn state {body}"
         );
-        // And it goes on from there.
+        // And it goes on from there (not at every cut: each open and write is synced to the disk).
+        if cut % 41 != 0 {
+            continue;
+        }
         let (code, _) = apply(&plane, "t", true, widget("a", json!({"size": 50}))).await;
         assert!(code < 300, "cut at {cut}");
     }
