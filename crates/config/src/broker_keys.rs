@@ -49,8 +49,6 @@ keys! {
     log_cleanup_policy: CleanupPolicy = "log.cleanup.policy" Some("delete"), ListOf(CLEANUP_POLICIES), ClusterWide, Effective;
     /// Default of topics' `index.interval.bytes`.
     log_index_interval_bytes: i32 = "log.index.interval.bytes" Some("4096"), AtLeast(0), ClusterWide, Effective;
-    /// Default of topics' `segment.index.bytes`.
-    log_index_size_max_bytes: i32 = "log.index.size.max.bytes" Some("10485760"), AtLeast(4), ClusterWide, Effective;
     /// Default of topics' `message.timestamp.after.max.ms`.
     log_message_timestamp_after_max_ms: i64 = "log.message.timestamp.after.max.ms" Some("3600000"), AtLeast(0), ClusterWide, Effective;
     /// Default of topics' `message.timestamp.before.max.ms`.
@@ -195,6 +193,10 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
     ),
     refused("log.flush.interval.messages", USE_DURABILITY),
     refused("log.flush.interval.ms", USE_DURABILITY),
+    refused(
+        "log.index.size.max.bytes",
+        "indexes grow with their segment",
+    ),
     refused("log.roll.jitter.hours", "rolls are not jittered"),
     refused("log.roll.jitter.ms", "rolls are not jittered"),
     refused(

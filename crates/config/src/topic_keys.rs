@@ -70,9 +70,6 @@ keys! {
     /// Bytes at which a new segment begins.
     segment_bytes: i32 = "segment.bytes" Some("1073741824"), AtLeast(1_048_576), ClusterWide, Effective,
         from &[("log.segment.bytes", 1)];
-    /// The largest size of an index file; a full index begins a new segment.
-    segment_index_bytes: i32 = "segment.index.bytes" Some("10485760"), AtLeast(4), ClusterWide, Effective,
-        from &[("log.index.size.max.bytes", 1)];
     /// Age at which a new segment begins even when the old one is not full.
     segment_ms: i64 = "segment.ms" Some("604800000"), AtLeast(1), ClusterWide, Effective,
         from &[("log.roll.ms", 1), ("log.roll.hours", HOUR)];
@@ -120,6 +117,9 @@ keys! {
     /// Whether segment files are allocated at full size.
     preallocate: bool = "preallocate" Some("false"), Any, ClusterWide, OnlyDefault("files grow as they are written"),
         from &[("log.preallocate", 1)];
+    /// The largest size of an index file.
+    segment_index_bytes: i32 = "segment.index.bytes" Some("10485760"), AtLeast(4), ClusterWide, OnlyDefault("indexes grow with their segment"),
+        from &[("log.index.size.max.bytes", 1)];
     /// A random delay of time-based rolls.
     segment_jitter_ms: i64 = "segment.jitter.ms" Some("0"), AtLeast(0), ClusterWide, OnlyDefault("rolls are not jittered"),
         from &[("log.roll.jitter.ms", 1)];

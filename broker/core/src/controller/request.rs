@@ -89,6 +89,9 @@ impl ApiError {
     }
 }
 
+/// Keys with values as a client gives them, `None` for null.
+pub type ConfigValues = Vec<(String, Option<String>)>;
+
 /// Creates topics, each by itself: one that is refused does not hinder the others.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CreateTopicsRequest {
@@ -110,7 +113,7 @@ pub struct CreatableTopic {
     /// The replicas of each partition, if they are to be chosen by the asker.
     pub assignments: Vec<ReplicaAssignment>,
     /// Its configuration. `None` values are refused.
-    pub configs: Vec<(String, Option<String>)>,
+    pub configs: ConfigValues,
 }
 
 /// The replicas of a partition, the preferred leader first.
@@ -235,7 +238,7 @@ pub enum ConfigOp {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AlterConfigsRequest {
     /// The resources with their values.
-    pub resources: Vec<(ConfigResource, Vec<(String, Option<String>)>)>,
+    pub resources: Vec<(ConfigResource, ConfigValues)>,
     /// Only say what would happen.
     pub validate_only: bool,
 }

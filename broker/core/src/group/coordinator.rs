@@ -237,7 +237,7 @@ impl Coordinator {
             None | Some(GroupState::Dead) => refuse(ErrorCode::GroupIdNotFound),
             Some(GroupState::Empty) => self
                 .on_group(now, group_id, false, |group, cx| {
-                    delete_empty(group, cx, token)
+                    delete_empty(group, cx, token);
                 })
                 .unwrap_or_default(),
             Some(

@@ -168,7 +168,7 @@ impl World {
             return;
         }
         let records = self.in_flight.remove(0);
-        let offset = self.committed.offset() + 1 + u64::from(self.log.len() % 3 == 0);
+        let offset = self.committed.offset() + 1 + u64::from(self.log.len().is_multiple_of(3));
         let bytes = encode_records(&records);
         let decoded = decode_records(&bytes).expect("own records");
         self.committed
