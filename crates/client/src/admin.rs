@@ -19,6 +19,9 @@ pub use cluster::{ClusterBroker, ClusterDescription};
 pub use configs::{
     ConfigEntry, ConfigOp, ConfigResource, ConfigSource, ConfigSynonym, ResourceType,
 };
+pub(crate) use groups::partitions;
+pub(crate) use offsets::{check_commit, commit_request, fetch_offsets, list_offset};
+
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use offsets::{CommittedOffset, ListedOffset, OffsetSpec};
 pub use topics::{CreatedTopic, NewTopic};

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -18,6 +19,9 @@ use crate::error::ClientError;
 use crate::metadata::{Broker, Metadata};
 use crate::options::{ClientOptions, split_address};
 use crate::retry::{self, Retry};
+
+/// How long metadata is waited for: a broker that hangs must not keep the client from asking another one.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a coordinator coordinates (`key_type` of FindCoordinator).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +111,7 @@ impl Client {
         self.refresh(Some(topics), false).await
     }
 
-    pub(crate) async fn refresh_creating(
-        &self,
-        topics: &[String],
-    ) -> Result<Arc<Metadata>, ClientError> {
-        self.refresh(Some(topics), true).await
-    }
-
-    async fn refresh(
+    pub(crate) async fn refresh(
         &self,
         topics: Option<&[String]>,
         create: bool,
@@ -132,7 +129,11 @@ impl Client {
         };
         let version = connection.version_of::<MetadataRequest>(i16::MAX)?;
         // Version 0 has an empty list for "all" and cannot forbid creation; nobody serves only that any more.
-        let answer = connection.send_at(&request, version.max(4)).await?;
+        let answer = connection
+            .submit(&request, version.max(4), METADATA_TIMEOUT)
+            .await?
+            .wait()
+            .await?;
         ClientError::check(answer.error_code, None, || "read metadata".to_owned())?;
         let mut slot = self.inner.metadata.write();
         slot.0 = Arc::new(slot.0.merged(answer, topics.is_none()));
@@ -201,13 +202,10 @@ impl Client {
     /// The broker is not known, or cannot be reached.
     pub async fn broker(&self, id: NodeId) -> Result<Connection, ClientError> {
         let metadata = self.metadata();
-        let Some(broker) = metadata.brokers.get(&id) else {
-            return Err(ClientError::Broker {
-                what: format!("find broker {id}"),
-                code: ErrorCode::BrokerNotAvailable,
-                message: Some("it is not in the cluster's metadata".to_owned()),
-            });
-        };
+        let broker = metadata
+            .brokers
+            .get(&id)
+            .ok_or_else(|| unknown_broker(id))?;
         self.connection_to(&broker.host, broker.port).await
     }
 
@@ -216,12 +214,14 @@ impl Client {
     /// # Errors
     /// None can be reached.
     pub async fn any_broker(&self) -> Result<Connection, ClientError> {
-        let open = self
-            .inner
-            .connections
-            .lock()
-            .values()
-            .find_map(|slot| slot.get().filter(|c| !c.is_closed()).cloned());
+        // The least loaded one: a broker that hangs has requests without an answer.
+        let open = {
+            let connections = self.inner.connections.lock();
+            let usable = connections
+                .values()
+                .filter_map(|slot| slot.get().filter(|c| !c.is_closed()));
+            usable.min_by_key(|c| c.in_flight()).cloned()
+        };
         if let Some(connection) = open {
             return Ok(connection);
         }
@@ -263,6 +263,25 @@ impl Client {
             return Ok(connection);
         }
         self.any_broker().await
+    }
+
+    /// A connection to a broker that nobody else uses, for requests that wait there: a broker answers one connection's
+    /// requests in order, so a long fetch or a join holds up everything behind it.
+    ///
+    /// # Errors
+    /// The broker is not known, or cannot be reached.
+    pub async fn dedicated(&self, id: NodeId) -> Result<Connection, ClientError> {
+        let metadata = self.metadata();
+        let broker = metadata
+            .brokers
+            .get(&id)
+            .ok_or_else(|| unknown_broker(id))?;
+        self.open(
+            &broker.host,
+            broker.port,
+            &format!("{}:{}", broker.host, broker.port),
+        )
+        .await
     }
 
     async fn connection_to(&self, host: &str, port: u16) -> Result<Connection, ClientError> {
@@ -455,5 +474,14 @@ pub(crate) fn missing(connection: &Connection, api: ApiKey, what: &str) -> Clien
         address: Arc::from(connection.address()),
         api,
         missing: what.to_owned(),
+    }
+}
+
+/// The code is a retriable one: the broker may only be restarting, and the coordinator or leader may move.
+fn unknown_broker(id: NodeId) -> ClientError {
+    ClientError::Broker {
+        what: format!("find broker {id}"),
+        code: ErrorCode::LeaderNotAvailable,
+        message: Some("it is not in the cluster's metadata".to_owned()),
     }
 }

@@ -38,6 +38,7 @@ struct Shared {
     request_timeout: Duration,
     outgoing: mpsc::Sender<Outgoing>,
     in_flight: Arc<Semaphore>,
+    max_in_flight: usize,
     pending: Arc<Pending>,
     next_correlation_id: AtomicI32,
     versions: OnceLock<BrokerVersions>,
@@ -91,6 +92,7 @@ impl Connection {
                 request_timeout: options.request_timeout,
                 outgoing,
                 in_flight: Arc::new(Semaphore::new(options.max_in_flight)),
+                max_in_flight: options.max_in_flight,
                 pending,
                 next_correlation_id: AtomicI32::new(0),
                 versions: OnceLock::new(),
@@ -114,6 +116,17 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.stop.is_cancelled()
+    }
+
+    /// How many requests are without an answer.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.max_in_flight
+            - self
+                .shared
+                .in_flight
+                .available_permits()
+                .min(self.shared.max_in_flight)
     }
 
     /// Gives the connection up; requests without an answer fail.

@@ -16,6 +16,7 @@ const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
 const CRC_AT: usize = 17;
 const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_ID_AT: usize = 43;
 const ATTRIBUTES_AT: usize = 21;
 
 const COMPRESSION_MASK: i16 = 0x07;
@@ -339,6 +340,16 @@ pub fn set_base_offset(batch: &mut [u8], offset: Offset) {
 /// Writes the partition leader epoch; outside the CRC.
 pub fn set_leader_epoch(batch: &mut [u8], epoch: LeaderEpoch) {
     batch[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&epoch.0.to_be_bytes());
+}
+
+/// Writes the idempotent producer and the sequence of the first record, and the CRC: a producer does so when a batch
+/// that the cluster does not have has to be sent under a new producer epoch.
+pub fn set_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequence: i32) {
+    batch[PRODUCER_ID_AT..PRODUCER_ID_AT + 8].copy_from_slice(&id.0.to_be_bytes());
+    batch[PRODUCER_ID_AT + 8..PRODUCER_ID_AT + 10].copy_from_slice(&epoch.0.to_be_bytes());
+    batch[PRODUCER_ID_AT + 10..PRODUCER_ID_AT + 14].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[CRC_START..]);
+    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// Turns the batch into one with `LogAppendTime`: max timestamp, attribute bit and CRC; records stay as they are.

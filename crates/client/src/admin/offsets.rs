@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use types::{LeaderEpoch, Offset, TopicPartition};
-use wire::Request;
 use wire::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -18,7 +17,7 @@ use wire::messages::{OffsetCommitResponse, OffsetFetchResponse};
 use super::Admin;
 use crate::client::{Client, CoordinatorKind};
 use crate::error::{ClientError, error_code};
-use crate::retry;
+use crate::leader::ask_leader;
 
 /// Which offset of a partition is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,62 +121,6 @@ impl Admin {
             .ask_coordinator(CoordinatorKind::Group, group_id, &request, 9, check)
             .await
     }
-
-    /// Asks a partition's leader; `result` finds the error code and the value in the answer.
-    pub(super) async fn ask_leader<R: Request, T>(
-        &self,
-        partition: &TopicPartition,
-        what: impl Fn() -> String,
-        request: &R,
-        at_most: i16,
-        result: impl Fn(R::Response) -> Option<(i16, T)>,
-    ) -> Result<T, ClientError> {
-        ask_leader(&self.client, partition, what, request, at_most, result).await
-    }
-}
-
-pub(crate) async fn ask_leader<R: Request, T>(
-    client: &Client,
-    partition: &TopicPartition,
-    what: impl Fn() -> String,
-    request: &R,
-    at_most: i16,
-    result: impl Fn(R::Response) -> Option<(i16, T)>,
-) -> Result<T, ClientError> {
-    let attempt = || async {
-        let metadata = client.topic_metadata(&partition.topic).await?;
-        let leader = metadata.leader(&partition.topic, partition.partition);
-        let Some((leader, _)) = leader else {
-            let code = if metadata
-                .partition(&partition.topic, partition.partition)
-                .is_some()
-            {
-                5
-            } else {
-                3
-            };
-            return ClientError::check(code, None, &what)
-                .and(Err(ClientError::Config(String::new())));
-        };
-        let connection = client.broker(leader).await?;
-        let answer = connection
-            .send_at(request, connection.version_of::<R>(at_most)?)
-            .await?;
-        let incomplete = || crate::client::missing(&connection, R::KEY, &partition.to_string());
-        let (code, value) = result(answer).ok_or_else(incomplete)?;
-        ClientError::check(code, None, &what).map(|()| value)
-    };
-    retry::until_done(client.options(), &what, || async {
-        let result = attempt().await;
-        if result.as_ref().is_err_and(ClientError::is_retriable) {
-            // whoever leads now is asked next
-            client
-                .refresh_topics(&[partition.topic.to_string()])
-                .await?;
-        }
-        result
-    })
-    .await
 }
 
 pub(crate) async fn list_offset(

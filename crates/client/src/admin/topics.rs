@@ -15,6 +15,7 @@ use wire::messages::{CreatePartitionsResponse, CreateTopicsResponse, DeleteTopic
 
 use super::{Admin, refuse_not_controller};
 use crate::error::ClientError;
+use crate::leader::ask_leader;
 use crate::metadata::TopicMetadata;
 
 /// A topic to create.
@@ -287,16 +288,22 @@ impl Admin {
                 timeout_ms: self.timeout_ms(),
                 ..DeleteRecordsRequest::default()
             };
-            let low = self
-                .ask_leader(partition, what, &request, i16::MAX, |answer| {
+            let low = ask_leader(
+                &self.client,
+                partition,
+                what,
+                &request,
+                i16::MAX,
+                |answer| {
                     let result = answer
                         .topics
                         .into_iter()
                         .flat_map(|t| t.partitions)
                         .next()?;
                     Some((result.error_code, result.low_watermark))
-                })
-                .await?;
+                },
+            )
+            .await?;
             moved.insert(partition.clone(), Offset(low));
         }
         Ok(moved)
