@@ -235,6 +235,7 @@ impl<V: Vfs> Log<V> {
             self.truncate_fully_and_start_at(self.log_start)?;
         }
         self.epochs_dirty |= self.epochs.truncate_from_end(self.leo.plus(1));
+        self.complete_epochs()?;
         self.epochs_dirty |= self.epochs.truncate_from_start(self.log_start);
         self.remove_stray_snapshots()?;
         let first_ms = self.first_timestamp()?;
@@ -446,6 +447,27 @@ impl<V: Vfs> Log<V> {
         Ok(())
     }
 
+    /// The log may start earlier than the epochs' file knows: what was to be deleted came back. Its batches tell.
+    fn complete_epochs(&mut self) -> Result<(), LogError> {
+        let first = self.epochs.entries().first().map(|&(_, start)| start);
+        let known_from = first.unwrap_or(self.leo);
+        if self.log_start >= known_from {
+            return Ok(());
+        }
+        let mut complete = LeaderEpochCache::default();
+        for segment in &self.segments {
+            if segment.base < known_from {
+                assign_epochs(&self.vfs, segment, &mut complete)?;
+            }
+        }
+        for &(epoch, start) in self.epochs.entries() {
+            complete.assign(epoch, start);
+        }
+        self.epochs = complete;
+        self.epochs_dirty = true;
+        Ok(())
+    }
+
     fn load_epochs(&mut self, report: &mut RecoveryReport) -> Result<(), LogError> {
         let path = self.dir.join(EPOCHS_FILE);
         match checkpoint::read(&self.vfs, &path, LeaderEpochCache::parse_line) {
@@ -454,13 +476,7 @@ impl<V: Vfs> Log<V> {
                 report.rebuilt_epochs = true;
                 self.epochs_dirty = true;
                 for segment in &self.segments {
-                    let file = segment.open_or_reuse(&self.vfs)?;
-                    let mut scanner =
-                        Scanner::new(&*file, &segment.path, 0, segment.size, SCAN_WINDOW);
-                    while let Step::Batch { header, .. } = scanner.step(Check::Header)? {
-                        self.epochs
-                            .assign(header.partition_leader_epoch, header.base_offset);
-                    }
+                    assign_epochs(&self.vfs, segment, &mut self.epochs)?;
                 }
             }
             Err(error) => return Err(error),
@@ -515,6 +531,20 @@ impl<V: Vfs> Log<V> {
         }
         Ok(())
     }
+}
+
+/// Enters the epochs of a segment's batches.
+fn assign_epochs<V: Vfs>(
+    vfs: &V,
+    segment: &Segment<V>,
+    epochs: &mut LeaderEpochCache,
+) -> Result<(), LogError> {
+    let file = segment.open_or_reuse(vfs)?;
+    let mut scanner = Scanner::new(&*file, &segment.path, 0, segment.size, SCAN_WINDOW);
+    while let Step::Batch { header, .. } = scanner.step(Check::Header)? {
+        epochs.assign(header.partition_leader_epoch, header.base_offset);
+    }
+    Ok(())
 }
 
 /// Why a batch, sound in itself, cannot be the next one of the log. Leader epochs never fall: a lower one is the rest of

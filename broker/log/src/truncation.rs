@@ -20,8 +20,9 @@ use crate::{DeletedSegment, Log, LogError, checkpoint, producer_snapshot};
 pub(crate) const MARKER_FILE: &str = "truncation-checkpoint";
 
 impl<V: Vfs> Log<V> {
-    /// Removes the records from `offset` on, and those before it in the same batch. Answers the new log end offset;
-    /// an `offset` at the log end offset only forgets epochs without records, one above it changes nothing, one below the log start offset is as
+    /// Removes the records from `offset` on, and those before it in the same batch. Answers the new log end offset, which
+    /// is that after the last batch left. An `offset` at the log end offset only forgets epochs without records, one above
+    /// it changes nothing, one below the log start offset is as
     /// [`Self::truncate_fully_and_start_at`].
     ///
     /// # Errors
@@ -45,21 +46,20 @@ impl<V: Vfs> Log<V> {
     }
 
     fn try_truncate(&mut self, offset: Offset) -> Result<(), LogError> {
-        self.before_truncation(offset)?;
-        // The last segment that keeps anything; its removal from the end on keeps the rest contiguous at any crash.
+        // The last segment that keeps anything.
         let keep = self.segment_of(offset);
+        let (position, log_end) = cut_position(&self.vfs, &self.segments[keep], offset)?;
+        self.before_truncation(log_end)?;
+        // Removal from the end on keeps the rest contiguous at any crash.
         while self.segments.len() > keep + 1 {
             if let Some(segment) = self.segments.pop() {
                 self.size -= segment.size;
                 segment.remove(&self.vfs)?;
             }
         }
-        let vfs = self.vfs.clone();
-        let segment = self.active();
-        let (position, end) = cut_position(&vfs, segment, offset)?;
-        self.remove_snapshots_after(end)?;
+        self.remove_snapshots_after(log_end)?;
         self.sync_dir()?;
-        let log_end = end;
+        let vfs = self.vfs.clone();
         let active = self.active_mut();
         let before = active.size;
         active.cut(&vfs, position, log_end)?;
@@ -140,8 +140,8 @@ impl<V: Vfs> Log<V> {
         self.write_epochs()
     }
 
-    /// What every truncation does first: readers' hints and running flushes are void, and a cut below the recovery point
-    /// is marked.
+    /// What every truncation does first: readers' hints and running flushes are void, and if the log will end at `offset`
+    /// below the recovery point, that is marked.
     fn before_truncation(&mut self, offset: Offset) -> Result<(), LogError> {
         self.generation += 1;
         self.hints.clear();
@@ -279,7 +279,8 @@ impl<V: Vfs> Log<V> {
     }
 }
 
-/// Where to cut a segment so that nothing from `offset` on remains, and the offset at which it then ends.
+/// Where to cut a segment so that nothing from `offset` on remains, and the offset at which it then ends: that after its
+/// last batch, also if `offset` lies in a gap behind that, since recovery finds the end there, too.
 fn cut_position<V: Vfs>(
     vfs: &V,
     segment: &Segment<V>,
@@ -289,16 +290,18 @@ fn cut_position<V: Vfs>(
     let from = segment.position_before(vfs, Offset(offset.0 - 1))?;
     let file = segment.open_or_reuse(vfs)?;
     let mut scanner = Scanner::new(&*file, &segment.path, from, segment.size, SCAN_WINDOW);
+    let mut end = segment.base;
     loop {
         match scanner.step(Check::Header)? {
             Step::Batch {
                 position, header, ..
             } => {
                 if header.last_offset() >= offset {
-                    return Ok((position, header.base_offset.min(offset)));
+                    return Ok((position, end));
                 }
+                end = header.next_offset();
             }
-            Step::End => return Ok((segment.size, offset)),
+            Step::End => return Ok((segment.size, end)),
             Step::Invalid { position, error } => {
                 return Err(LogError::Corrupt {
                     path: segment.path.clone(),

@@ -2,17 +2,22 @@
 //!
 //! A history is a sequence of operations drawn from a seed. It crashes at a chosen operation of the file system (the
 //! power is lost), the log is opened again, compared with the model, and the history goes on. `TIDEMARK_SEEDS` says how
-//! many histories run, 200 by default; a failure names its seed and operation.
+//! many histories run, 200 by default; a failure names its seed and operation and prints the history. `TIDEMARK_SEED` runs
+//! only that one.
 
 mod world;
 
 use world::{Mode, World};
 
-fn seeds() -> u64 {
-    std::env::var("TIDEMARK_SEEDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(200)
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match variable("TIDEMARK_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("TIDEMARK_SEEDS").unwrap_or(200),
+    }
 }
 
 /// How many operations the file system sees without a crash.
@@ -37,7 +42,7 @@ fn somewhere(seed: u64, length: u64) -> u64 {
 }
 
 fn run_seeds(mode: Mode) {
-    for seed in 0..seeds() {
+    for seed in seeds() {
         let at = somewhere(seed, length(seed, mode));
         World::new(seed, mode, Some(at)).run();
     }

@@ -55,6 +55,20 @@ fn every_truncation_leaves_the_batches_before_it() {
 }
 
 #[test]
+fn a_log_cut_within_a_gap_ends_after_its_last_batch() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    fill(&mut log, 5);
+    append(&mut log, Batch::at(10));
+    assert_eq!(log.truncate_to(Offset(8)).unwrap(), Offset(5));
+    append(&mut log, Batch::at(5).value_len(2000).epoch(1));
+    append(&mut log, Batch::at(6).epoch(1));
+    drop(log);
+    let (log, report) = open(&vfs, small());
+    assert_eq!((log.log_end_offset(), report.stopped), (Offset(7), None));
+}
+
+#[test]
 fn a_log_begins_anew_at_an_offset() {
     let vfs = FaultyVfs::new(1);
     let (mut log, _) = open(&vfs, small());

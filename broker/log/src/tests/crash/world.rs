@@ -26,6 +26,8 @@ pub(super) enum Mode {
 
 const STEPS: usize = 40;
 
+type Step = fn(&mut World) -> Result<(), LogError>;
+
 pub(super) struct World {
     name: String,
     vfs: FaultyVfs,
@@ -43,6 +45,18 @@ pub(super) struct World {
     checkpointed_start: Offset,
     epoch: i32,
     now_ms: i64,
+    /// Whether the step at hand truncates.
+    truncating: bool,
+    /// What happened so far, for the failure message.
+    history: Vec<String>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("history of {}:\n{}", self.name, self.history.join("\n"));
+        }
+    }
 }
 
 impl World {
@@ -80,6 +94,8 @@ impl World {
             checkpointed_start: Offset(0),
             epoch: 0,
             now_ms: 2000,
+            truncating: false,
+            history: Vec::new(),
         }
     }
 
@@ -125,7 +141,10 @@ impl World {
             .as_ref()
             .is_some_and(|log| log.offline_reason().is_some());
         if offline {
-            if self.rng.random_bool(0.5) {
+            // A truncation that failed half-way is undone by the process's memory of it going: what it removed may come
+            // back at a later power loss, as if it had not been tried. Here the power is lost at once.
+            let truncation = self.truncating;
+            if !truncation && self.rng.random_bool(0.5) {
                 self.log = None;
                 self.reopen();
             } else {
@@ -174,6 +193,8 @@ impl World {
             mode.unwrap_or_default(),
             self.now_ms,
         )?;
+        self.history
+            .push(format!("opened with {mode:?}: {:?}", opened.1));
         self.log = Some(opened.0);
         Ok(())
     }
@@ -225,18 +246,33 @@ impl World {
         if self.log.is_none() {
             self.try_open()?;
         }
-        let dice = self.rng.random_range(0..100);
-        match dice {
-            0..55 => self.append(),
-            55..70 => self.flush(),
-            70..76 => self.truncate(),
-            76..78 => self.begin_anew(),
-            78..86 => self.retention(),
-            86..91 => self.delete_records(),
-            91..94 => self.stop_cleanly(),
-            94..97 => self.kill(),
-            _ => self.elect(),
-        }
+        let (name, step): (_, Step) = match self.rng.random_range(0..100) {
+            0..55 => ("append", Self::append),
+            55..70 => ("flush", Self::flush),
+            70..76 => ("truncate", Self::truncate),
+            76..78 => ("begin anew", Self::begin_anew),
+            78..86 => ("retention", Self::retention),
+            86..91 => ("delete records", Self::delete_records),
+            91..94 => ("stop cleanly", Self::stop_cleanly),
+            94..97 => ("kill", Self::kill),
+            _ => ("elect", Self::elect),
+        };
+        self.truncating = ["truncate", "begin anew"].contains(&name);
+        let before = self.vfs.operations() + 1;
+        let result = step(self);
+        let after = self.log.as_ref().map(|log| {
+            let bases: Vec<_> = log.segments.iter().map(|segment| segment.base.0).collect();
+            let (start, end) = (log.log_start_offset(), log.log_end_offset());
+            format!(
+                "{start} to {end}, recovery point {}, segments {bases:?}",
+                log.recovery_point()
+            )
+        });
+        let synced = self.synced;
+        self.history.push(format!(
+            "{name} from operation {before}: {result:?}; {after:?}, synced {synced}"
+        ));
+        result
     }
 
     fn log(&mut self) -> &mut TestLog {
