@@ -5,12 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rpc::limits;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 use crate::names::Resolver;
 
@@ -69,23 +71,37 @@ impl Peers {
     /// A channel with a connection of its own, for streams that must not queue behind others.
     #[must_use]
     pub fn dedicated_channel(&self, host: &str, port: u16) -> Channel {
+        endpoint().connect_with_connector_lazy(self.connector(host, port))
+    }
+
+    fn connector(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Service<
+        Uri,
+        Response = TokioIo<TcpStream>,
+        Error = io::Error,
+        Future = BoxFuture<'static, io::Result<TokioIo<TcpStream>>>,
+    > + Send
+    + 'static {
         let resolver = self.resolver.clone();
         let host = host.to_owned();
-        let connector = service_fn(move |_: Uri| {
+        service_fn(move |_: Uri| {
             let resolver = resolver.clone();
             let host = host.clone();
-            async move { dial(&resolver, &host, port).await.map(TokioIo::new) }
-        });
-        // The address is the connector's business; the URI only names the scheme and the authority header.
-        Endpoint::from_static("http://tidemark")
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-            .max_frame_size(limits::FRAME_BYTES)
-            .connect_with_connector_lazy(connector)
+            async move { dial(&resolver, &host, port).await.map(TokioIo::new) }.boxed()
+        })
+    }
+
+    /// A channel with a connection of its own that is up.
+    ///
+    /// # Errors
+    /// When the name is unknown or nobody accepts the connection.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<Channel, tonic::transport::Error> {
+        endpoint()
+            .connect_with_connector(self.connector(host, port))
+            .await
     }
 
     /// Looks whether a process listens on `host:port`.
@@ -96,6 +112,18 @@ impl Peers {
             Ok(Err(_)) | Err(_) => Probe::Unknown,
         }
     }
+}
+
+/// The address is the connector's business; the URI only names the scheme and the authority header.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://tidemark")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(limits::FRAME_BYTES)
 }
 
 async fn dial(resolver: &Resolver, host: &str, port: u16) -> io::Result<TcpStream> {

@@ -40,6 +40,9 @@ pub use state_machine::{Freeze, Machine, MachineError};
 pub use storage::LogFilesError;
 pub use types::Member;
 
+pub(crate) use codec::{member_from_wire, member_to_wire};
+pub(crate) use storage::atomic_file::replace as replace_file;
+
 /// Version of the shape of the quorum's messages.
 pub const PROTOCOL_VERSION: u32 = 1;
 

@@ -76,15 +76,14 @@ impl RaftApi for RaftService {
     ) -> Result<Response<wire::HelloResponse>, Status> {
         let request = request.into_inner();
         self.admit(request.version, &request.cluster_id)?;
-        let sender = request
-            .sender
-            .ok_or(codec::CodecError::Missing("sender"))
-            .and_then(codec::member_from_wire)
-            .map_err(malformed)?;
-        if request.sender_initialized {
-            self.shared.signals.note_cluster_exists();
+        // Without a sender somebody only asks who leads.
+        if let Some(sender) = request.sender {
+            let sender = codec::member_from_wire(sender).map_err(malformed)?;
+            if request.sender_initialized {
+                self.shared.signals.note_cluster_exists();
+            }
+            self.shared.offer_member(sender);
         }
-        self.shared.offer_member(sender);
         Ok(Response::new(self.shared.hello_response()))
     }
 
