@@ -442,6 +442,11 @@ impl World {
             .last()
             .map_or(leo, |entry| entry.header.next_offset());
         assert!(leo >= end, "{}: a kill lost {leo} to {end}", self.name);
+        let log = self.log();
+        if leo > end && log.log_start_offset() == leo && log.producers().count() == 0 {
+            // Cut below the checkpointed log start offset, in a batch that holds it: begun anew there.
+            self.entries.clear();
+        }
         self.epoch += 1;
         Ok(())
     }
