@@ -460,8 +460,11 @@ impl<V: Vfs> Log<V> {
                 assign_epochs(&self.vfs, segment, &mut complete)?;
             }
         }
+        let newest = complete.latest_epoch();
         for &(epoch, start) in self.epochs.entries() {
-            complete.assign(epoch, start);
+            if Some(epoch) > newest {
+                complete.assign(epoch, start);
+            }
         }
         self.epochs = complete;
         self.epochs_dirty = true;

@@ -154,6 +154,33 @@ fn damaged_leader_epochs_are_made_from_the_batches() {
 }
 
 #[test]
+fn a_log_start_offset_that_was_not_checkpointed_leaves_the_epochs_whole() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    for base in 0..40 {
+        append(&mut log, Batch::at(base).epoch((base / 3) as i32));
+    }
+    let epochs = log.leader_epochs().clone();
+    let segment = log.segments[1].base;
+    log.advance_log_start_offset(segment.plus(4)).unwrap();
+    log.flush().unwrap();
+    let (root, _) = LogDir::open(vfs.clone(), ROOT).unwrap();
+    let (at, point) = (partition(), log.recovery_point());
+    root.write_checkpoint(
+        crate::OffsetCheckpoint::RecoveryPoint,
+        [(&at, point)].into_iter(),
+    )
+    .unwrap();
+    drop(log);
+    let (log, _) = open(&vfs, small());
+    assert_eq!(log.log_start_offset(), segment);
+    for offset in segment.0..40 {
+        let epoch = log.leader_epochs().epoch_at(Offset(offset));
+        assert_eq!(epoch, epochs.epoch_at(Offset(offset)), "{offset}");
+    }
+}
+
+#[test]
 fn a_log_start_offset_within_the_active_segment_survives() {
     let vfs = FaultyVfs::new(1);
     let (mut log, _) = open(&vfs, LogConfig::default());
