@@ -128,7 +128,7 @@ impl Group {
                 // given an id to join with: at once
                 Some(ErrorCode::MemberIdRequired) => continue,
                 Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
-                    self.member_id.clear()
+                    self.member_id.clear();
                 }
                 Some(ErrorCode::RebalanceInProgress) => {}
                 _ if error.is_retriable() => self.connection = None,

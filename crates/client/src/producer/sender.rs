@@ -438,7 +438,7 @@ async fn work(
                         result: Ok(None),
                     },
                 )
-                .await
+                .await;
             }
             Err(error) => {
                 finish(
@@ -448,7 +448,7 @@ async fn work(
                         result: Err(error),
                     },
                 )
-                .await
+                .await;
             }
         }
     }

@@ -1,0 +1,8 @@
+//! Does the client keep its promises when brokers fail, move, hang and lie?
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod connection;
+mod fake_broker;
+mod producer;
+mod read_committed;
