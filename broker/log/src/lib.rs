@@ -12,6 +12,9 @@ mod log;
 mod log_dir;
 
 mod read;
+mod timestamps;
+
+mod listing;
 mod recovery;
 mod retention;
 mod truncation;
@@ -44,8 +47,9 @@ pub use leader_epoch_cache::LeaderEpochCache;
 pub use log::{AppendInfo, Log, OpenMode};
 pub use log_dir::{DeletedDir, FoundLog, LogDir, LogDirContents, OffsetCheckpoint};
 pub use producer_state::{ProducerCheck, ProducerEntry};
-pub use read::{ReadPlan, ReadSlice, TimestampedOffset};
+pub use read::{ReadPlan, ReadSlice};
 pub use recovery::RecoveryReport;
 pub use retention::{DeleteReason, DeletedSegment};
+pub use timestamps::TimestampedOffset;
 pub use txn_index::AbortedTransaction;
 pub use vfs::{DirEntry, RealVfs, Vfs, VfsFile};

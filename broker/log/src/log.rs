@@ -341,6 +341,8 @@ impl<V: Vfs> Log<V> {
             }
             aborted.extend(note_producer(&mut self.producers, &header, batch, now_ms));
         }
+        // The entries stay in memory if the disk is full, and are tried again; the roll reports other errors.
+        let _ = active.spill(&self.vfs);
         for aborted in aborted {
             let result = active.aborted.append(&self.vfs, &aborted);
             if let Err(error) = result {

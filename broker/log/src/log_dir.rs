@@ -138,8 +138,9 @@ impl<V: Vfs> LogDir<V> {
         }
         if contents.clean_shutdown {
             remove_if_there(&this.vfs, &this.root.join(CLEAN_SHUTDOWN_FILE))?;
-            this.sync()?;
         }
+        // Also if it is gone already: an earlier start may have failed before its removal was durable.
+        this.sync()?;
         Ok((this, contents))
     }
 

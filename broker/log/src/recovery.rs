@@ -4,19 +4,19 @@
 //! crash every batch from the segment of the recovery point on is validated, and the log ends before the first one that
 //! is not sound; the steps are in `docs/internals/log.md`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use types::{BatchHeader, HEADER_LEN, LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::leader_epoch_cache::LeaderEpochCache;
+use crate::listing::Listing;
 use crate::log::{EPOCHS_FILE, Unsynced, note_producer};
 use crate::producer_state::ProducerState;
 use crate::read::{ColdFiles, ReadHints};
 use crate::scan::{Check, Scanner, Step};
-use crate::segment::{FileSizes, SCAN_WINDOW, Segment};
-use crate::vfs::{DirEntry, Vfs, VfsFile, remove_if_there};
+use crate::segment::{SCAN_WINDOW, Segment};
+use crate::vfs::{Vfs, VfsFile, remove_if_there};
 use crate::{
     Log, LogConfig, LogError, OpenMode, checkpoint, partition_metadata, producer_snapshot,
 };
@@ -38,86 +38,6 @@ pub struct RecoveryReport {
     pub rebuilt_epochs: bool,
     /// Why validation stopped where it did.
     pub stopped: Option<String>,
-}
-
-/// The files of a log's directory.
-#[derive(Debug, Default)]
-struct Listing {
-    segments: BTreeMap<i64, Found>,
-    snapshots: Vec<Offset>,
-    /// Left over from deletions and interrupted writes.
-    garbage: Vec<PathBuf>,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    sizes: FileSizes,
-    modified_ms: i64,
-    has_log: bool,
-    has_index: bool,
-    has_times: bool,
-}
-
-impl Listing {
-    fn of(dir: &Path, entries: Vec<DirEntry>) -> Self {
-        let mut listing = Self::default();
-        for entry in entries {
-            listing.add(dir, &entry);
-        }
-        // Indexes whose batches are gone.
-        for (base, found) in &listing.segments {
-            if !found.has_log {
-                for extension in ["index", "timeindex", "txnindex"] {
-                    let path = crate::segment::file_path(dir, Offset(*base), extension);
-                    listing.garbage.push(path);
-                }
-            }
-        }
-        listing.segments.retain(|_, found| found.has_log);
-        listing
-    }
-
-    fn add(&mut self, dir: &Path, entry: &DirEntry) {
-        let name = &entry.name;
-        if entry.is_dir {
-            return;
-        }
-        if name.ends_with(".deleted") || name.ends_with(".tmp") {
-            self.garbage.push(dir.join(name));
-            return;
-        }
-        let Some((base, extension)) = name.split_once('.') else {
-            return;
-        };
-        let digits = base.len() == 20 && base.bytes().all(|byte| byte.is_ascii_digit());
-        let Some(base) = base.parse().ok().filter(|_| digits) else {
-            return;
-        };
-        if extension == "snapshot" {
-            self.snapshots.push(Offset(base));
-            return;
-        }
-        if !["log", "index", "timeindex", "txnindex"].contains(&extension) {
-            return;
-        }
-        let found = self.segments.entry(base).or_default();
-        match extension {
-            "log" => {
-                found.has_log = true;
-                found.sizes.log = entry.len;
-                found.modified_ms = entry.modified_ms;
-            }
-            "index" => {
-                found.has_index = true;
-                found.sizes.index = entry.len;
-            }
-            "timeindex" => {
-                found.has_times = true;
-                found.sizes.times = entry.len;
-            }
-            _ => found.sizes.aborted = entry.len,
-        }
-    }
 }
 
 impl<V: Vfs> Log<V> {
@@ -192,7 +112,9 @@ impl<V: Vfs> Log<V> {
             self.truncated_until = Some(mode.recovery_point.max(marker));
             self.recovery_point = self.recovery_point.min(marker);
         }
-        self.note_change();
+        if !mode.clean_shutdown || self.segments.is_empty() {
+            self.note_change();
+        }
         if self.segments.is_empty() {
             // What an interrupted beginning anew left must not pass for the state of the new log.
             self.remove_snapshots_after(Offset(-1))?;
@@ -270,7 +192,7 @@ impl<V: Vfs> Log<V> {
         let interval = self.config.index_interval_bytes;
         let active = self.active_mut();
         active.activate(&vfs)?;
-        let indexed = active.index.entries().last().copied();
+        let indexed = active.index.newest();
         let mut leo = active.base;
         let mut position = active.resume_after_index();
         let file = active.open_or_reuse(&vfs)?;
@@ -293,7 +215,7 @@ impl<V: Vfs> Log<V> {
                     {
                         return Ok(false);
                     }
-                    active.note_batch(&header, at, interval);
+                    active.note_resumed(&header, at, interval);
                     leo = header.next_offset();
                     position = at + header.size() as u64;
                 }

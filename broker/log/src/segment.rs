@@ -252,42 +252,52 @@ impl<V: Vfs> Segment<V> {
         }
         self.aborted.truncate(vfs, end)?;
         self.activate(vfs)?;
-        let in_index = |entry: &OffsetEntry| u64::from(entry.position) < position;
         self.index
-            .truncate(self.index.entries().partition_point(in_index));
+            .truncate(vfs, |entry| u64::from(entry.position) < position)?;
         let relative = end.0 - self.base.0;
-        let in_times = |entry: &TimeEntry| i64::from(entry.relative) < relative;
         self.times
-            .truncate(self.times.entries().partition_point(in_times));
+            .truncate(vfs, |entry| i64::from(entry.relative) < relative)?;
         self.newest = OnceLock::new();
         self.synced = false;
         Ok(())
     }
 
-    /// Brings the indexes of a sealed segment into memory.
+    /// Brings the newest entries of a sealed segment's indexes into memory.
     pub(crate) fn activate(&mut self, vfs: &V) -> Result<(), LogError> {
-        self.index.load(vfs)?;
-        self.times.load(vfs)
+        self.index.activate(vfs)?;
+        self.times.activate(vfs)
     }
 
-    /// Takes the newest record and the distance to the last index entry over from the indexes in memory; answers where
-    /// the batches begin that they do not cover.
+    /// Bounds the memory of the active segment's indexes.
+    pub(crate) fn spill(&mut self, vfs: &V) -> Result<(), LogError> {
+        self.index.spill(vfs)?;
+        self.times.spill(vfs)
+    }
+
+    /// Takes over from the active indexes what they know of the batches; answers where the batches begin that they do not
+    /// cover. The first of those is the one that the last entry points at: to it [`Self::note_resumed`] applies.
     pub(crate) fn resume_after_index(&mut self) -> u64 {
-        self.newest = match self.times.entries().last() {
+        self.newest = match self.times.newest() {
             Some(entry) => OnceLock::from(Newest {
                 timestamp: entry.timestamp,
                 offset: self.base.plus(i64::from(entry.relative)),
             }),
             None => OnceLock::new(),
         };
-        let Some(last) = self.index.entries().last().copied() else {
-            self.bytes_since_index = 0;
-            return 0;
-        };
-        // The batch of the last entry is walked again: it must not make the same entry twice.
-        self.index.truncate(self.index.entries().len() - 1);
-        self.bytes_since_index = u64::MAX / 2;
-        u64::from(last.position)
+        self.bytes_since_index = 0;
+        let last = self.index.newest();
+        last.map_or(0, |entry| u64::from(entry.position))
+    }
+
+    /// As [`Self::note_batch`], for batches from [`Self::resume_after_index`]'s position on.
+    pub(crate) fn note_resumed(&mut self, header: &BatchHeader, position: u64, interval: u32) {
+        let last = self.index.newest();
+        let has_entry = last.is_some_and(|entry| u64::from(entry.position) == position);
+        self.note_batch(
+            header,
+            position,
+            if has_entry { u32::MAX } else { interval },
+        );
     }
 
     /// Removes all files.

@@ -88,7 +88,7 @@ impl<V: Vfs> Log<V> {
             position, header, ..
         } = scanner.step(Check::Header)?
         {
-            active.note_batch(&header, position, interval);
+            active.note_resumed(&header, position, interval);
         }
         Ok(())
     }

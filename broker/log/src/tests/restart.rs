@@ -31,6 +31,26 @@ fn a_clean_stop_needs_no_recovery() {
 }
 
 #[test]
+fn an_idle_log_is_opened_and_closed_without_a_write() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    fill(&mut log, 30);
+    close(&vfs, log);
+    let mode = OpenMode {
+        clean_shutdown: true,
+        recovery_point: Offset(30),
+        ..OpenMode::default()
+    };
+    let before = vfs.operations();
+    let (mut log, _) = open_as(&vfs, small(), mode);
+    log.close().unwrap();
+    assert_eq!(vfs.operations(), before);
+    fill(&mut log, 31);
+    log.close().unwrap();
+    assert!(vfs.operations() > before);
+}
+
+#[test]
 fn a_kill_without_power_loss_loses_nothing() {
     let vfs = FaultyVfs::new(1);
     let (mut log, _) = open(&vfs, small());
