@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use broker_core::metadata::MetadataImage;
 use config::{ConfigMap, KeyError};
 use rpc::admin::v1 as wire;
 use rpc::admin::v1::admin_server::{Admin, AdminServer};
@@ -44,14 +43,6 @@ pub struct AdminService {
     config: AdminConfig,
 }
 
-/// Partitions by what is wrong with them.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Health {
-    under_replicated: u32,
-    under_min_isr: u32,
-    offline: u32,
-}
-
 impl AdminService {
     /// The service over `config`.
     #[must_use]
@@ -73,49 +64,6 @@ impl AdminService {
             )));
         }
         Ok(())
-    }
-
-    fn min_isr(&self, image: &MetadataImage, topic: &str) -> Result<usize, KeyError> {
-        let settings = image.topic_settings(topic, self.config.node_id, &self.config.file)?;
-        Ok(usize::try_from(settings.min_insync_replicas).unwrap_or(usize::MAX))
-    }
-
-    fn health(&self, image: &MetadataImage) -> Result<Health, KeyError> {
-        let mut health = Health::default();
-        for topic in image.topics() {
-            let min_isr = self.min_isr(image, &topic.name)?;
-            for (_, partition) in topic.iter() {
-                health.under_replicated +=
-                    u32::from(partition.isr.len() < partition.replicas.len());
-                health.under_min_isr += u32::from(partition.isr.len() < min_isr);
-                health.offline += u32::from(partition.leader.is_none());
-            }
-        }
-        Ok(health)
-    }
-
-    fn partition_risks(
-        &self,
-        image: &MetadataImage,
-        node: NodeId,
-    ) -> Result<Vec<String>, KeyError> {
-        let mut risks = Vec::new();
-        for topic in image.topics() {
-            let min_isr = self.min_isr(image, &topic.name)?;
-            for (index, partition) in topic.iter() {
-                if !partition.isr.contains(&node) {
-                    continue;
-                }
-                let left = partition.isr.len() - 1;
-                if left < min_isr {
-                    risks.push(format!(
-                        "{}-{index} would have {left} in-sync replicas, under min.insync.replicas={min_isr}",
-                        topic.name
-                    ));
-                }
-            }
-        }
-        Ok(risks)
     }
 
     async fn quorum_risk(&self, status: &QuorumStatus, node: NodeId) -> Option<String> {
@@ -156,7 +104,10 @@ impl Admin for AdminService {
         let request = request.into_inner();
         self.admit(request.version, &request.cluster_id)?;
         let image = self.config.publisher.image();
-        let health = self.health(&image).map_err(unreadable)?;
+        let health = image
+            .health(self.config.node_id, &self.config.file)
+            .map_err(unreadable)?;
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let status = self
             .config
             .quorum
@@ -188,11 +139,11 @@ impl Admin for AdminService {
             quorum: voters.chain(learners).collect(),
             active_controller: status.leader.as_ref().map_or(-1, |leader| leader.node_id.0),
             metadata_offset: image.offset(),
-            topics: u32::try_from(image.topic_count()).unwrap_or(u32::MAX),
-            partitions: u32::try_from(image.partition_count()).unwrap_or(u32::MAX),
-            under_replicated_partitions: health.under_replicated,
-            under_min_isr_partitions: health.under_min_isr,
-            offline_partitions: health.offline,
+            topics: count(health.topics),
+            partitions: count(health.partitions),
+            under_replicated_partitions: count(health.under_replicated),
+            under_min_isr_partitions: count(health.under_min_isr),
+            offline_partitions: count(health.offline),
         }))
     }
 
@@ -218,7 +169,12 @@ impl Admin for AdminService {
         }
         let node = NodeId(request.node_id);
         let image = self.config.publisher.image();
-        let mut risks = self.partition_risks(&image, node).map_err(unreadable)?;
+        let mut risks: Vec<String> = image
+            .restart_risks(node, self.config.node_id, &self.config.file)
+            .map_err(unreadable)?
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         if risks.len() > RISKS_MAX {
             let more = risks.len() - RISKS_MAX;
             risks.truncate(RISKS_MAX);

@@ -19,7 +19,10 @@ use super::request::{
 };
 use super::{Controller, Decision, liveness};
 use crate::metadata::record::{BrokerRegistrationChange, RegisterBroker, UnregisterBroker};
-use crate::metadata::{BrokerImage, MetadataRecord};
+use crate::metadata::{BrokerEndpoint, BrokerImage, MetadataRecord};
+
+/// Addresses to bind to, which are none to connect to.
+const WILDCARDS: &[&str] = &["0.0.0.0", "::", "[::]"];
 
 type Answer<T> = Decision<Result<T, ApiError>>;
 
@@ -42,6 +45,9 @@ impl Controller {
                     self.config.cluster_id, request.cluster_id
                 ),
             );
+        }
+        if let Err(problem) = self.check_registration(request) {
+            return refuse(ErrorCode::InvalidRegistration, problem);
         }
         let known = self.image.broker(node).cloned();
         let is_same_process = known
@@ -86,6 +92,34 @@ impl Controller {
         Decision {
             records,
             response: Ok(epoch),
+        }
+    }
+
+    /// Whether others can reach the broker as it says, and it is not a copy of another.
+    fn check_registration(&self, request: &RegisterBrokerRequest) -> Result<(), String> {
+        if request.endpoints.is_empty() {
+            return Err("a broker needs at least one listener".to_owned());
+        }
+        for BrokerEndpoint { name, host, port } in request.endpoints.iter().chain([&request.rpc]) {
+            if host.is_empty() || WILDCARDS.contains(&host.as_str()) || *port == 0 {
+                return Err(format!(
+                    "nobody can connect to {host}:{port}, which listener {name} advertises"
+                ));
+            }
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = request.endpoints.iter().find(|e| !names.insert(&e.name)) {
+            return Err(format!("two listeners are named {}", twice.name));
+        }
+        let twin = self.image.brokers().find(|broker| {
+            broker.node_id != request.node_id && broker.broker_uuid == request.broker_uuid
+        });
+        match twin {
+            Some(twin) => Err(format!(
+                "the data directory is a copy of broker {}'s (uuid {})",
+                twin.node_id, twin.broker_uuid
+            )),
+            None => Ok(()),
         }
     }
 

@@ -4,9 +4,10 @@
 //! on an image that already holds everything decided before, whether committed or still in flight.
 //!
 //! Contract with the shell, which makes one total order of decisions:
-//! A. Each non-empty list of records is proposed to the quorum as one entry, in the order of the calls, and an answer
-//!    is given only after its entry is committed (at once for an empty list).
-//! B. After each committed entry the shell calls [`Controller::committed`] with the entry's offset, in order.
+//! A. Each non-empty list of records is proposed to the quorum whole and in the order of the calls (several may share
+//!    an entry), and an answer is given only after everything decided before it is committed.
+//! B. Once a list is committed the shell calls [`Controller::committed`] with its entry's offset, once for each
+//!    non-empty list, in order.
 //! C. When a proposal fails or leadership is lost, the whole value is dropped: nothing of it was true.
 //! D. [`Controller::tick`] is called at [`Controller::next_tick_ms`] or earlier. `now_ms` is a monotonic clock.
 
@@ -106,7 +107,7 @@ pub struct Controller {
     config: ControllerConfig,
     image: MetadataImage,
     liveness: BrokerLiveness,
-    /// Entries proposed and committed since takeover.
+    /// Lists of records decided and committed since takeover.
     proposed: u64,
     committed: u64,
     last_tick_ms: i64,
@@ -251,14 +252,14 @@ impl Controller {
         Ok(records)
     }
 
-    /// The oldest entry that was proposed and not yet committed is committed, at this offset.
+    /// The oldest list of records that was not yet committed is, in the entry at this offset.
     pub fn committed(&mut self, offset: u64) {
         self.committed += 1;
         self.image.commit(offset);
         self.liveness.committed(self.committed, offset);
     }
 
-    /// The number that the entry of the decision under way will have.
+    /// The number that the records of the decision under way will have.
     const fn next_proposal(&self) -> u64 {
         self.proposed + 1
     }

@@ -15,6 +15,7 @@ pub mod replay;
 
 pub mod codec;
 pub mod delta;
+pub mod health;
 pub mod snapshot;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 pub use codec::{RecordError, decode_records, encode_records};
 pub use delta::MetadataDelta;
+pub use health::{ClusterHealth, RestartRisk};
 pub use image::{BrokerImage, MetadataImage, TopicImage};
 pub use record::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, MetadataRecord};
 pub use replay::ReplayError;

@@ -17,6 +17,44 @@ fn a_broker_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn a_broker_that_cannot_be_reached_or_is_a_copy_is_refused() {
+    type Change = fn(&mut RegisterBrokerRequest);
+    let mut cluster = Cluster::new(1);
+    let cases: [(Change, &str); 6] = [
+        (|r| r.endpoints.clear(), "at least one listener"),
+        (
+            |r| r.endpoints[0].host = "0.0.0.0".to_owned(),
+            "nobody can connect to 0.0.0.0:9092",
+        ),
+        (
+            |r| r.endpoints[0].port = 0,
+            "which listener internal advertises",
+        ),
+        (
+            |r| r.rpc.host = String::new(),
+            "which listener rpc advertises",
+        ),
+        (
+            |r| r.endpoints.push(r.endpoints[0].clone()),
+            "two listeners are named internal",
+        ),
+        (
+            |r| r.broker_uuid = BrokerUuid::from_bytes([100; 16]),
+            "a copy of broker 0's",
+        ),
+    ];
+    for (change, says) in cases {
+        let mut request = registration(1, 1, 101);
+        change(&mut request);
+        assert_refused(
+            cluster.register(request),
+            ErrorCode::InvalidRegistration,
+            says,
+        );
+    }
+}
+
+#[test]
 fn a_broker_is_fenced_until_it_has_applied_its_own_registration() {
     let mut cluster = Cluster::new(1);
     cluster.register(registration(1, 1, 1)).expect("accepted");
