@@ -40,7 +40,7 @@ impl Replica {
         if follower.leader() != Some(leader) {
             return None;
         }
-        follower.on_disconnected();
+        follower.on_subscribing(session);
         let log = follower.log();
         Some(proto::FetchPosition {
             topic_id: convert::topic_bytes(self.partition.topic_id),
@@ -78,7 +78,7 @@ impl Replica {
             return FollowStep::Nothing;
         };
         let epoch = LeaderEpoch(message.leader_epoch);
-        match follower.on_answer(epoch, &answer, &History(&state.log)) {
+        match follower.on_answer(epoch, message.session, &answer, &History(&state.log)) {
             SubscribeVerdict::Matched { moved } => {
                 let log_start = Offset(message.log_start_offset);
                 self.after_leader_position(state, epoch, moved, log_start);
@@ -92,6 +92,7 @@ impl Replica {
                 }
             },
             SubscribeVerdict::Resubscribe => FollowStep::Start,
+            SubscribeVerdict::Ignore => FollowStep::Nothing,
             SubscribeVerdict::WaitForMetadata => FollowStep::StartLater,
         }
     }

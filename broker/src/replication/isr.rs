@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker_core::partition::{AlterPartitionAnswer, AlterPartitionProposal};
 use tokio::sync::{mpsc, watch};
+use types::BrokerEpoch;
 
 use super::manager::ReplicaManager;
 use super::model::TopicIdPartition;
@@ -25,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct IsrRequest {
     /// Which partition.
     pub partition: TopicIdPartition,
+    /// The leader's own incarnation.
+    pub broker_epoch: BrokerEpoch,
     /// What it asks for.
     pub proposal: AlterPartitionProposal,
 }

@@ -38,8 +38,10 @@ pub enum SubscribeVerdict {
     },
     /// Truncate the log, tell [`Follower::on_truncated`], subscribe again at once.
     Truncate(Truncation),
-    /// The answer is not for our position or epoch (any more): subscribe again.
+    /// The answer is not for our position (any more): subscribe again.
     Resubscribe,
+    /// It is not for the present subscription: nothing changes.
+    Ignore,
     /// Ours is the newer or older epoch: wait for metadata, then subscribe again.
     WaitForMetadata,
 }
@@ -65,6 +67,8 @@ pub struct Follower {
     high_watermark: HighWatermark,
     /// What the leader said its HW is; ours is bounded by our own LEO.
     leader_high_watermark: Offset,
+    /// The subscription whose answer is awaited or was accepted.
+    session: u64,
     matched: bool,
 }
 
@@ -83,6 +87,7 @@ impl Follower {
             log,
             high_watermark: HighWatermark::new(high_watermark),
             leader_high_watermark: high_watermark,
+            session: 0,
             matched: false,
         }
     }
@@ -123,20 +128,28 @@ impl Follower {
         self.matched
     }
 
-    /// The stream to the leader ended, or will be asked again: nothing is appended until it matches anew.
+    /// The stream to the leader ended: nothing is appended until the logs are found to match anew.
     pub const fn on_disconnected(&mut self) {
         self.matched = false;
     }
 
-    /// The leader answered a subscription made in `leader_epoch`. `history` is that of the local log.
+    /// A subscription is sent as `session`, which is larger than all before it. Answers to earlier ones say nothing
+    /// about the log as it is now: acting on a late "diverging" would cut off what was replicated since.
+    pub const fn on_subscribing(&mut self, session: u64) {
+        self.session = session;
+        self.matched = false;
+    }
+
+    /// The leader answered the subscription `session`, made in `leader_epoch`. `history` is that of the local log.
     pub fn on_answer(
         &mut self,
         leader_epoch: LeaderEpoch,
+        session: u64,
         answer: &SubscriptionAnswer,
         history: &dyn EpochHistory,
     ) -> SubscribeVerdict {
-        if leader_epoch != self.leader_epoch {
-            return SubscribeVerdict::Resubscribe;
+        if session != self.session || leader_epoch != self.leader_epoch {
+            return SubscribeVerdict::Ignore;
         }
         match *answer {
             SubscriptionAnswer::Accepted {

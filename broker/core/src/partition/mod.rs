@@ -26,7 +26,10 @@ pub mod leader;
 
 pub mod follower;
 
-use types::{LeaderEpoch, NodeId, Offset};
+#[cfg(test)]
+mod tests;
+
+use types::{LeaderEpoch, NodeId, Offset, PartitionEpoch};
 
 pub use epochs::{Diverging, EpochHistory};
 pub use fencing::{EpochFence, check_epoch};
@@ -203,6 +206,13 @@ impl Partition {
         self.registration.as_ref().map(|r| r.leader_epoch)
     }
 
+    /// The newest partition epoch that was applied. The controller's answer to a leader may bring it earlier than the
+    /// metadata log does; the record that follows is old news then and must not touch what was proposed since.
+    fn known_partition_epoch(&self) -> Option<PartitionEpoch> {
+        let applied = self.registration.as_ref().map(|r| r.partition_epoch);
+        applied.max(self.leader().map(Leader::partition_epoch))
+    }
+
     /// Takes over changed settings; a lower `min.insync.replicas` may let the HW move.
     pub fn configure(&mut self, now_ms: i64, config: PartitionConfig) -> Option<HighWatermarkMove> {
         self.config = config;
@@ -221,8 +231,9 @@ impl Partition {
         registration: &PartitionRegistration,
         log: LogPosition,
     ) -> RoleChange {
-        if let Some(known) = &self.registration
-            && registration.partition_epoch <= known.partition_epoch
+        if self
+            .known_partition_epoch()
+            .is_some_and(|known| registration.partition_epoch <= known)
         {
             return RoleChange::Stale;
         }

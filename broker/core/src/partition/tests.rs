@@ -1,0 +1,483 @@
+//! Rules of leaders and followers, one at a time.
+
+use std::collections::BTreeMap;
+
+use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionEpoch};
+
+use super::*;
+
+/// Epoch starts of a log that ends at `end`.
+struct Epochs {
+    starts: BTreeMap<i32, i64>,
+    end: i64,
+}
+
+fn epochs(starts: &[(i32, i64)], end: i64) -> Epochs {
+    Epochs {
+        starts: starts.iter().copied().collect(),
+        end,
+    }
+}
+
+impl EpochHistory for Epochs {
+    fn end_offset_for(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let (latest, _) = self.starts.last_key_value()?;
+        if epoch.0 > *latest {
+            return None;
+        }
+        let end = self
+            .starts
+            .range(epoch.0 + 1..)
+            .next()
+            .map_or(self.end, |(_, start)| *start);
+        let floor = self.starts.range(..=epoch.0).next_back();
+        let known = floor.map_or(epoch, |(known, _)| LeaderEpoch(*known));
+        Some((known, Offset(end)))
+    }
+
+    fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.starts.last_key_value().map(|(e, _)| LeaderEpoch(*e))
+    }
+}
+
+const LAG_MS: i64 = 100;
+
+fn registration(epoch: i32, isr: &[i32]) -> PartitionRegistration {
+    PartitionRegistration {
+        leader: Some(NodeId(0)),
+        leader_epoch: LeaderEpoch(epoch),
+        partition_epoch: PartitionEpoch(epoch * 10),
+        replicas: vec![NodeId(0), NodeId(1), NodeId(2)],
+        isr: isr.iter().copied().map(NodeId).collect(),
+    }
+}
+
+fn position(end: i64) -> LogPosition {
+    LogPosition {
+        start: Offset(0),
+        end: Offset(end),
+    }
+}
+
+/// The leader of epoch 5 with 10 records, of which 4 were replicated before.
+fn leader(min_isr: usize, isr: &[i32]) -> Leader {
+    let config = PartitionConfig {
+        min_insync_replicas: min_isr,
+        replica_lag_time_max_ms: LAG_MS,
+        await_flush: false,
+    };
+    let registration = registration(5, isr);
+    Leader::new(NodeId(0), config, &registration, position(10), Offset(4), 0)
+}
+
+fn subscription(node: i32, session: u64, offset: i64, last_epoch: i32) -> Subscription {
+    Subscription {
+        node: NodeId(node),
+        broker_epoch: BrokerEpoch(1),
+        session,
+        leader_epoch: LeaderEpoch(5),
+        fetch_offset: Offset(offset),
+        last_fetched_epoch: Some(LeaderEpoch(last_epoch)),
+        log_start: Offset(0),
+    }
+}
+
+fn history() -> Epochs {
+    epochs(&[(1, 0), (3, 6), (5, 10)], 10)
+}
+
+fn subscribe(leader: &mut Leader, node: i32, offset: i64) -> SubscriptionAnswer {
+    let last_epoch = if offset > 6 { 3 } else { 1 };
+    let subscription = subscription(node, 1, offset, last_epoch);
+    leader.on_subscribe(1, &subscription, &history())
+}
+
+fn ack(leader: &mut Leader, now_ms: i64, node: i32, end: i64) -> AckOutcome {
+    leader.on_follower_ack(now_ms, NodeId(node), 1, LeaderEpoch(5), position(end))
+}
+
+#[test]
+fn the_high_watermark_is_the_smallest_end_of_the_isr() {
+    let mut leader = leader(1, &[0, 1, 2]);
+    subscribe(&mut leader, 1, 10);
+    assert_eq!(
+        leader.high_watermark(),
+        Offset(4),
+        "node 2 is not known yet"
+    );
+    subscribe(&mut leader, 2, 7);
+    assert_eq!(leader.high_watermark(), Offset(7));
+    ack(&mut leader, 2, 2, 10);
+    assert_eq!(leader.high_watermark(), Offset(10));
+}
+
+#[test]
+fn the_high_watermark_does_not_move_below_min_isr() {
+    let mut leader = leader(2, &[0]);
+    leader.on_append(1, Offset(12));
+    assert_eq!(leader.high_watermark(), Offset(4));
+    assert_eq!(
+        leader.check_produce(-1, None),
+        Err(ProduceRefusal::NotEnoughReplicas {
+            in_sync: 1,
+            needed: 2
+        })
+    );
+    assert_eq!(leader.check_produce(1, None), Ok(()));
+}
+
+#[test]
+fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
+    let mut leader = leader(1, &[0]);
+    leader.advance_high_watermark(0);
+    assert_eq!(leader.high_watermark(), Offset(10));
+    subscribe(&mut leader, 1, 10);
+    let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
+    assert_eq!(proposal.isr.len(), 2);
+    // Its session ends, so that only the proposal makes it count.
+    leader.on_unsubscribe(3, NodeId(1), 1);
+    leader.on_append(4, Offset(20));
+    assert_eq!(leader.high_watermark(), Offset(10));
+    let refused = AlterPartitionAnswer::Refused(ErrorCode::IneligibleReplica);
+    let moved = leader.on_alter_partition_answer(5, proposal.partition_epoch, &refused);
+    assert_eq!(moved.map(|moved| moved.to), Some(Offset(20)));
+}
+
+#[test]
+fn a_proposal_that_may_have_been_committed_stays_pending() {
+    for code in [
+        ErrorCode::InvalidUpdateVersion,
+        ErrorCode::FencedLeaderEpoch,
+    ] {
+        let mut leader = leader(1, &[0]);
+        subscribe(&mut leader, 1, 10);
+        let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
+        let refused = AlterPartitionAnswer::Refused(code);
+        leader.on_alter_partition_answer(3, proposal.partition_epoch, &refused);
+        assert!(leader.is_alter_pending(), "{code}");
+    }
+}
+
+#[test]
+fn a_proposal_without_an_answer_is_sent_again() {
+    let mut leader = leader(1, &[0]);
+    subscribe(&mut leader, 1, 10);
+    let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
+    assert_eq!(leader.propose_shrink(1000), None, "it is under way");
+    let unknown = AlterPartitionAnswer::Unknown;
+    leader.on_alter_partition_answer(1000, proposal.partition_epoch, &unknown);
+    assert_eq!(leader.propose_shrink(1001), None, "not at once");
+    assert_eq!(leader.propose_shrink(2000), Some(proposal));
+}
+
+#[test]
+fn a_follower_below_the_epochs_start_does_not_join() {
+    let mut leader = leader(2, &[0]);
+    // The HW is 4 and stays there; the epoch began at 10.
+    assert!(matches!(
+        subscribe(&mut leader, 1, 8),
+        SubscriptionAnswer::Accepted { outcome, .. } if !outcome.may_join
+    ));
+    assert!(ack(&mut leader, 2, 1, 10).may_join);
+}
+
+#[test]
+fn an_idle_member_of_the_isr_is_not_lagging_and_a_silent_one_is() {
+    let mut leader = leader(1, &[0, 1]);
+    subscribe(&mut leader, 1, 10);
+    assert_eq!(
+        leader.propose_shrink(50 * LAG_MS),
+        None,
+        "it has everything"
+    );
+    leader.on_append(50 * LAG_MS, Offset(11));
+    assert_eq!(
+        leader.propose_shrink(51 * LAG_MS),
+        None,
+        "it had everything just now"
+    );
+    let proposal = leader
+        .propose_shrink(51 * LAG_MS + 1)
+        .expect("it is silent");
+    assert_eq!(proposal.isr.len(), 1);
+    assert_eq!(
+        leader.high_watermark(),
+        Offset(10),
+        "until it is committed, it counts"
+    );
+    let committed = PartitionRegistration {
+        partition_epoch: proposal.partition_epoch.next(),
+        ..registration(5, &[0])
+    };
+    let answer = AlterPartitionAnswer::Committed(committed);
+    let moved = leader.on_alter_partition_answer(60 * LAG_MS, proposal.partition_epoch, &answer);
+    assert_eq!(moved.map(|moved| moved.to), Some(Offset(11)));
+}
+
+#[test]
+fn acks_of_other_epochs_and_sessions_change_nothing() {
+    let mut leader = leader(1, &[0, 1]);
+    subscribe(&mut leader, 1, 7);
+    let before = leader.followers().to_vec();
+    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(4), position(10));
+    leader.on_follower_ack(2, NodeId(1), 2, LeaderEpoch(5), position(10));
+    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(5), position(11));
+    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(5), position(6));
+    assert_eq!(leader.followers(), before);
+}
+
+#[test]
+fn a_follower_that_comes_back_with_less_is_believed() {
+    let mut leader = leader(1, &[0, 1]);
+    subscribe(&mut leader, 1, 10);
+    leader.on_append(2, Offset(20));
+    ack(&mut leader, 3, 1, 20);
+    let again = subscription(1, 2, 6, 1);
+    leader.on_subscribe(4, &again, &epochs(&[(1, 0), (3, 6), (5, 10)], 20));
+    assert_eq!(leader.followers()[0].log_end, Some(Offset(6)));
+    assert_eq!(
+        leader.high_watermark(),
+        Offset(20),
+        "the HW never moves back"
+    );
+}
+
+#[test]
+fn an_older_incarnation_of_a_follower_is_refused() {
+    let mut leader = leader(1, &[0]);
+    subscribe(&mut leader, 1, 10);
+    let old = Subscription {
+        broker_epoch: BrokerEpoch(0),
+        ..subscription(1, 9, 10, 3)
+    };
+    let answer = leader.on_subscribe(2, &old, &history());
+    assert_eq!(answer, SubscriptionAnswer::NotAReplica);
+}
+
+#[test]
+fn a_produce_is_done_when_replicated_and_failed_when_the_isr_became_too_small() {
+    let mut leader = leader(2, &[0, 1]);
+    subscribe(&mut leader, 1, 10);
+    leader.on_append(2, Offset(12));
+    assert_eq!(leader.settle(Offset(12)), Settlement::Waiting);
+    ack(&mut leader, 3, 1, 12);
+    assert_eq!(leader.settle(Offset(12)), Settlement::Done);
+    leader.on_registration(4, &registration(5, &[0]));
+    assert_eq!(
+        leader.settle(Offset(12)),
+        Settlement::NotEnoughReplicasAfterAppend
+    );
+}
+
+#[test]
+fn with_fsync_the_leaders_own_end_counts_when_it_is_flushed() {
+    let config = PartitionConfig {
+        await_flush: true,
+        ..PartitionConfig::default()
+    };
+    let registration = registration(5, &[0]);
+    let mut leader = Leader::new(NodeId(0), config, &registration, position(10), Offset(4), 0);
+    assert_eq!(leader.on_append(1, Offset(12)), None);
+    let moved = leader.on_flushed(2, Offset(11));
+    assert_eq!(moved.map(|moved| moved.to), Some(Offset(11)));
+}
+
+#[track_caller]
+fn check_subscription(offset: i64, last_epoch: i32, expected: Option<(i32, i64)>) {
+    let mut leader = leader(1, &[0]);
+    let answer = leader.on_subscribe(1, &subscription(1, 1, offset, last_epoch), &history());
+    match (answer, expected) {
+        (SubscriptionAnswer::Accepted { .. }, None) => {}
+        (SubscriptionAnswer::Diverging(diverging), Some((epoch, end))) => {
+            let want = Diverging {
+                epoch: LeaderEpoch(epoch),
+                end_offset: Offset(end),
+            };
+            assert_eq!(diverging, want);
+        }
+        (answer, expected) => panic!("{answer:?} instead of {expected:?}"),
+    }
+}
+
+#[test]
+fn a_diverging_follower_is_told_where_its_epoch_ended_here() {
+    check_subscription(10, 3, None);
+    check_subscription(6, 1, None);
+    check_subscription(7, 1, Some((1, 6)));
+    check_subscription(12, 3, Some((3, 10)));
+    // Epoch 2 and 4 never were at this leader.
+    check_subscription(6, 2, Some((1, 6)));
+    check_subscription(10, 4, Some((3, 10)));
+}
+
+#[track_caller]
+fn check_truncation(own: &[(i32, i64)], end: i64, told: (i32, i64), expected: i64) {
+    let diverging = Diverging {
+        epoch: LeaderEpoch(told.0),
+        end_offset: Offset(told.1),
+    };
+    let to = epochs::truncation_offset(&epochs(own, end), Offset(end), diverging);
+    assert_eq!(to, Offset(expected));
+}
+
+#[test]
+fn a_follower_truncates_to_the_nearer_end_of_the_common_epoch() {
+    check_truncation(&[(1, 0), (2, 5)], 9, (1, 7), 5);
+    check_truncation(&[(1, 0), (2, 5)], 9, (1, 3), 3);
+    check_truncation(&[(1, 0), (2, 5)], 9, (2, 7), 7);
+    // The follower lacks the leader's epoch: its own older one ends the search of this round.
+    check_truncation(&[(1, 0), (4, 5)], 9, (3, 8), 5);
+    check_truncation(&[(1, 0), (4, 9)], 9, (3, 9), 9);
+}
+
+fn follower() -> Follower {
+    Follower::new(&registration(5, &[0, 1]), position(10), Offset(4))
+}
+
+fn accepted(offset: i64, high_watermark: i64) -> SubscriptionAnswer {
+    SubscriptionAnswer::Accepted {
+        fetch_offset: Offset(offset),
+        last_fetched_epoch: Some(LeaderEpoch(3)),
+        high_watermark: Offset(high_watermark),
+        log_start: Offset(0),
+        outcome: AckOutcome::default(),
+    }
+}
+
+#[test]
+fn a_follower_appends_only_what_follows_on_a_matched_log() {
+    let own = epochs(&[(1, 0), (3, 6)], 10);
+    let mut follower = follower();
+    let verdict = |f: &Follower, epoch, from, next| {
+        f.on_batches(LeaderEpoch(epoch), Offset(from), Offset(next))
+    };
+    assert_eq!(
+        verdict(&follower, 5, 10, 11),
+        BatchVerdict::Resubscribe,
+        "not matched yet"
+    );
+    let other = follower.on_answer(LeaderEpoch(5), 0, &accepted(9, 9), &own);
+    assert_eq!(
+        other,
+        SubscribeVerdict::Resubscribe,
+        "it matched another position"
+    );
+    follower.on_answer(LeaderEpoch(5), 0, &accepted(10, 20), &own);
+    assert_eq!(
+        follower.high_watermark(),
+        Offset(10),
+        "bounded by its own log"
+    );
+    assert_eq!(verdict(&follower, 5, 10, 11), BatchVerdict::Append);
+    assert_eq!(verdict(&follower, 4, 10, 11), BatchVerdict::Ignore);
+    assert_eq!(verdict(&follower, 5, 8, 10), BatchVerdict::Ignore);
+    assert_eq!(verdict(&follower, 5, 9, 12), BatchVerdict::Resubscribe);
+    assert_eq!(verdict(&follower, 5, 12, 13), BatchVerdict::Resubscribe);
+    follower.on_append(Offset(15));
+    assert_eq!(follower.high_watermark(), Offset(15));
+}
+
+#[test]
+fn a_matched_follower_never_truncates() {
+    let own = epochs(&[(1, 0), (3, 6)], 10);
+    let mut follower = follower();
+    follower.on_answer(LeaderEpoch(5), 0, &accepted(10, 10), &own);
+    let late = SubscriptionAnswer::Diverging(Diverging {
+        epoch: LeaderEpoch(1),
+        end_offset: Offset(2),
+    });
+    let verdict = follower.on_answer(LeaderEpoch(5), 0, &late, &own);
+    assert_eq!(verdict, SubscribeVerdict::Resubscribe);
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_subscription_changes_nothing() {
+    let own = epochs(&[(1, 0), (3, 6)], 10);
+    let mut follower = follower();
+    follower.on_subscribing(8);
+    let late = SubscriptionAnswer::Diverging(Diverging {
+        epoch: LeaderEpoch(1),
+        end_offset: Offset(2),
+    });
+    let verdict = follower.on_answer(LeaderEpoch(5), 7, &late, &own);
+    assert_eq!(verdict, SubscribeVerdict::Ignore);
+    let now = follower.on_answer(LeaderEpoch(5), 8, &late, &own);
+    assert_eq!(now, SubscribeVerdict::Truncate(Truncation::To(Offset(2))));
+}
+
+#[test]
+fn a_follower_before_the_leaders_log_starts_over() {
+    let own = epochs(&[(1, 0), (3, 6)], 10);
+    let answer = SubscriptionAnswer::OutOfRange {
+        log_start: Offset(50),
+        log_end: Offset(60),
+    };
+    let verdict = follower().on_answer(LeaderEpoch(5), 0, &answer, &own);
+    let start_over = Truncation::FullyAndStartAt(Offset(50));
+    assert_eq!(verdict, SubscribeVerdict::Truncate(start_over));
+}
+
+#[test]
+fn a_partition_takes_its_role_from_newer_registrations_only() {
+    let mut partition = Partition::new(NodeId(1), PartitionConfig::default(), Offset(4));
+    let followed = partition.apply(0, &registration(5, &[0, 1]), position(10));
+    assert!(matches!(
+        followed,
+        RoleChange::BecameFollower {
+            was_leader: false,
+            ..
+        }
+    ));
+    let led = PartitionRegistration {
+        leader: Some(NodeId(1)),
+        ..registration(6, &[1])
+    };
+    assert!(matches!(
+        partition.apply(0, &led, position(10)),
+        RoleChange::BecameLeader {
+            epoch: LeaderEpoch(6),
+            epoch_start: Offset(10),
+            ..
+        }
+    ));
+    assert_eq!(
+        partition.high_watermark(),
+        Offset(10),
+        "it is the whole ISR"
+    );
+    let stale = partition.apply(0, &registration(5, &[0, 1]), position(10));
+    assert_eq!(stale, RoleChange::Stale);
+    let gone = PartitionRegistration {
+        replicas: vec![NodeId(0)],
+        ..registration(7, &[0])
+    };
+    assert_eq!(
+        partition.apply(0, &gone, position(10)),
+        RoleChange::WentOffline { was_leader: true }
+    );
+}
+
+#[test]
+fn a_record_that_the_controllers_answer_brought_earlier_keeps_the_next_proposal() {
+    let mut partition = Partition::new(NodeId(0), PartitionConfig::default(), Offset(4));
+    partition.apply(0, &registration(5, &[0, 1, 2]), position(10));
+    let leader = partition.leader_mut().expect("it leads");
+    leader.on_append(200_000, Offset(11));
+    let shrink = leader.propose_shrink(200_000).expect("nobody follows");
+    let committed = PartitionRegistration {
+        partition_epoch: shrink.partition_epoch.next(),
+        ..registration(5, &[0])
+    };
+    let answer = AlterPartitionAnswer::Committed(committed.clone());
+    leader.on_alter_partition_answer(200_001, shrink.partition_epoch, &answer);
+    let follower = subscription(1, 1, 11, 5);
+    leader.on_subscribe(200_002, &follower, &epochs(&[(5, 10)], 11));
+    leader
+        .propose_expansion(200_003)
+        .expect("node 1 is in sync");
+    assert_eq!(
+        partition.apply(200_004, &committed, position(11)),
+        RoleChange::Stale
+    );
+    assert!(partition.leader().is_some_and(Leader::is_alter_pending));
+}
