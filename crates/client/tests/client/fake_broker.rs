@@ -1,4 +1,5 @@
-//! A cluster of brokers in memory, which keeps logs and producer state as Kafka does and fails on purpose.
+//! A cluster of brokers in memory, which keeps logs and producer state as Kafka does and fails on purpose. What serves
+//! readers and groups is in `fake_reads`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -9,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use client::{BoxFuture, ClientOptions, Connector, Stream};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use types::{BatchHeader, ErrorCode, RecordIter, TopicId};
+use types::{BatchHeader, ErrorCode, Offset, RecordIter, TopicId};
 use wire::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use wire::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -22,8 +23,10 @@ use wire::messages::{
 };
 use wire::{ApiKey, RequestFrame, Response, encode_response};
 
+use crate::fake_reads::FakeGroup;
+
 pub(crate) const TOPIC: &str = "orders";
-const TOPIC_ID: TopicId = TopicId([7; 16]);
+pub(crate) const TOPIC_ID: TopicId = TopicId([7; 16]);
 
 /// Reads one frame; `None` at the end of the stream.
 pub(crate) async fn read_frame(stream: &mut DuplexStream) -> Option<Bytes> {
@@ -58,20 +61,27 @@ pub(crate) fn all_versions() -> ApiVersionsResponse {
     }
 }
 
+/// Epoch and the last five batches: first and last sequence, base offset.
+type Producer = (i16, VecDeque<(i32, i32, i64)>);
+
 #[derive(Debug, Default)]
-struct Partition {
-    leader: i32,
-    epoch: i32,
+pub(crate) struct Partition {
+    pub(crate) leader: i32,
+    pub(crate) epoch: i32,
+    /// Base offset and bytes of every batch.
+    pub(crate) batches: Vec<(i64, Bytes)>,
+    pub(crate) log_start_offset: i64,
     /// Values in the order of their offsets.
-    log: Vec<String>,
-    /// By producer id: epoch and the last five batches (first and last sequence, base offset).
-    producers: HashMap<i64, (i16, VecDeque<(i32, i32, i64)>)>,
+    pub(crate) log: Vec<String>,
+    /// By producer id.
+    producers: HashMap<i64, Producer>,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     brokers: i32,
-    partitions: Vec<Partition>,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) group: FakeGroup,
     next_producer_id: i64,
     seed: u64,
     /// Faults still to come.
@@ -107,6 +117,7 @@ impl FakeCluster {
         let state = State {
             brokers,
             partitions,
+            group: FakeGroup::default(),
             next_producer_id: 100,
             seed,
             faults,
@@ -161,7 +172,11 @@ impl FakeCluster {
                         Reply::Drop => return,
                     }
                 }
-                other => panic!("the fake broker does not serve {other}"),
+                _ => {
+                    if !self.serve_read(broker, &mut stream, &frame).await {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -180,10 +195,15 @@ impl Connector for FakeCluster {
 }
 
 impl State {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z ^ (z >> 29)
+    }
+
+    /// How many faults are still to come.
+    pub(crate) fn set_faults(&mut self, faults: u32) {
+        self.faults = faults;
     }
 
     /// From now on every produce request ends its connection.
@@ -192,7 +212,7 @@ impl State {
     }
 
     /// One time in three, while faults remain: which one.
-    fn fault(&mut self) -> Option<&'static str> {
+    pub(crate) fn fault(&mut self) -> Option<&'static str> {
         const KINDS: [&str; 4] = [
             "lost request",
             "lost answer",
@@ -332,6 +352,9 @@ impl Partition {
                 known.1.pop_front();
             }
         }
+        let mut stored = batch.to_vec();
+        types::batch::set_base_offset(&mut stored, Offset(base));
+        self.batches.push((base, stored.into()));
         for record in RecordIter::new(batch, 1 << 20).unwrap() {
             self.log
                 .push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod connection;
+mod consumer;
 mod fake_broker;
+mod fake_reads;
 mod producer;
 mod read_committed;
