@@ -1,5 +1,21 @@
 //! What is a broker process made of: the shells around the pure cores?
 
+pub mod run;
+
+mod node;
+
+pub mod kafka;
+
+mod broker;
+mod coordinator;
+mod follow_metadata;
+mod offsets_log;
+mod parts;
+mod producer_ids;
+mod topic_creation;
+
+pub mod replication;
+
 pub mod control_plane;
 
 pub mod broker_meta;
@@ -14,4 +30,12 @@ pub mod grpc;
 pub mod names;
 pub mod peer;
 
-pub mod replication;
+mod clock;
+mod http;
+mod limits;
+mod metrics;
+
+pub use node::{BrokerOptions, OptionsError};
+pub use follow_metadata::FollowError;
+pub use kafka::ListenError;
+pub use run::{BrokerError, run};

@@ -1,0 +1,36 @@
+//! What does a coordinator need of the log under it?
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use types::{ErrorCode, LeaderEpoch, Offset};
+
+/// Why an append did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("failed to append to the offsets topic: {code}")]
+pub(crate) struct OffsetsLogError {
+    /// Kafka's code.
+    pub(crate) code: ErrorCode,
+    /// Whether the records may be in the log nevertheless, so that they may still be committed.
+    pub(crate) maybe_appended: bool,
+}
+
+/// The partitions of `__consumer_offsets` on this broker.
+pub(crate) trait OffsetsLog: Send + Sync + 'static {
+    /// First offset and log end offset of a partition this broker leads.
+    fn bounds(&self, partition: i32) -> Result<(Offset, Offset), ErrorCode>;
+
+    /// Whole batches from `from` on, below the high watermark. Waits a moment if there are none yet, and gives none then.
+    fn read(
+        &self,
+        partition: i32,
+        from: Offset,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, ErrorCode>>;
+
+    /// Appends a batch in `epoch` by the time the future first waits, and completes when it is below the high watermark.
+    fn append(
+        &self,
+        partition: i32,
+        epoch: LeaderEpoch,
+        batch: Bytes,
+    ) -> BoxFuture<'static, Result<(), OffsetsLogError>>;
+}

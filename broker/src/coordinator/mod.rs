@@ -1,0 +1,21 @@
+//! How do groups live on the partitions of `__consumer_offsets` that this broker leads?
+//!
+//! [`GroupService`] finds the partition of a group and the handle that coordinates it. A partition's task loads the log
+//! when leadership comes, drives timers and appends, and ends when leadership goes. Decisions are those of
+//! `broker_core::group`.
+
+mod appender;
+mod load;
+mod log;
+mod partition;
+mod routing;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use log::{OffsetsLog, OffsetsLogError};
+pub(crate) use routing::partition_for;
+pub(crate) use service::{GroupService, GroupServiceConfig};
+
+/// The topic that holds committed offsets and group metadata.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";

@@ -1,0 +1,309 @@
+//! Which coordinator answers for a group, and how do coordinators come and go with leadership?
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::group::request::{
+    CommitReply, CommitRequest, FetchedOffset, GroupDescription, HeartbeatRequest, JoinReply,
+    JoinRequest, LeavingMember, ListedGroup, Reply, SyncReply, SyncRequest,
+};
+use broker_core::group::{GroupConfig, GroupState, Outcome};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
+
+use super::log::OffsetsLog;
+use super::partition::{PartitionContext, PartitionHandle};
+use super::routing::partition_for;
+use crate::clock::Clock;
+
+/// What the service is made with.
+pub(crate) struct GroupServiceConfig {
+    /// Configuration of the groups.
+    pub(crate) groups: GroupConfig,
+    /// `offsets.retention.check.interval.ms`
+    pub(crate) expiry_interval: Duration,
+    /// The log below.
+    pub(crate) log: Arc<dyn OffsetsLog>,
+    /// The clocks.
+    pub(crate) clock: Clock,
+}
+
+/// Committed offsets by group and partition, and the number of groups in each state.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Group, partition, committed offset.
+    pub(crate) committed: Vec<(String, TopicPartition, Offset)>,
+    /// Groups by state.
+    pub(crate) states: HashMap<GroupState, usize>,
+}
+
+/// The coordinators of the partitions that this broker leads.
+pub(crate) struct GroupService {
+    config: GroupServiceConfig,
+    state: Mutex<Partitions>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Partitions {
+    /// Number of partitions of the offsets topic; 0 while it does not exist.
+    count: i32,
+    led: HashMap<i32, (Arc<PartitionHandle>, CancellationToken)>,
+}
+
+impl GroupService {
+    pub(crate) fn new(config: GroupServiceConfig) -> Self {
+        Self {
+            config,
+            state: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Tells how many partitions the offsets topic has.
+    pub(crate) fn set_partition_count(&self, count: i32) {
+        self.state.lock().count = count;
+    }
+
+    /// This broker leads a partition of the offsets topic from `epoch` on: load it.
+    pub(crate) fn became_leader(&self, partition: i32, epoch: LeaderEpoch) {
+        let mut state = self.state.lock();
+        if let Some((running, _)) = state.led.get(&partition)
+            && running.epoch >= epoch
+        {
+            return;
+        }
+        let (handle, queue) = PartitionHandle::new(epoch, self.config.clock);
+        let stop = CancellationToken::new();
+        let context = PartitionContext {
+            partition,
+            log: self.config.log.clone(),
+            config: self.config.groups,
+            expiry_interval: self.config.expiry_interval,
+        };
+        self.tasks
+            .spawn(handle.clone().run(context, queue, stop.clone()));
+        if let Some((_, old)) = state.led.insert(partition, (handle, stop)) {
+            old.cancel();
+        }
+    }
+
+    /// This broker does not lead the partition any more.
+    pub(crate) fn lost_leadership(&self, partition: i32) {
+        if let Some((_, stop)) = self.state.lock().led.remove(&partition) {
+            stop.cancel();
+        }
+    }
+
+    /// These, and only these, are the partitions that this broker leads.
+    pub(crate) fn reconcile(&self, led: &[(i32, LeaderEpoch)]) {
+        let lost: Vec<i32> = {
+            let state = self.state.lock();
+            let known = state.led.keys().copied();
+            known
+                .filter(|partition| led.iter().all(|(other, _)| other != partition))
+                .collect()
+        };
+        for partition in lost {
+            self.lost_leadership(partition);
+        }
+        for (partition, epoch) in led {
+            self.became_leader(*partition, *epoch);
+        }
+    }
+
+    /// Ends all coordinators, answering everybody who waits.
+    pub(crate) async fn stop(&self) {
+        for (_, (_, stop)) in self.state.lock().led.drain() {
+            stop.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Removes the offsets of deleted topics from every group.
+    pub(crate) fn topics_deleted(&self, topics: &BTreeSet<String>) {
+        for handle in self.handles() {
+            // A partition that is loading drops them when the topic's offsets expire.
+            let _ = handle.change(|groups, now| ((), groups.topics_deleted(now, topics)));
+        }
+    }
+
+    fn handles(&self) -> Vec<Arc<PartitionHandle>> {
+        let state = self.state.lock();
+        state
+            .led
+            .values()
+            .map(|(handle, _)| handle.clone())
+            .collect()
+    }
+
+    fn coordinator(&self, group_id: &str) -> Result<Arc<PartitionHandle>, ErrorCode> {
+        let state = self.state.lock();
+        if state.count == 0 {
+            return Err(ErrorCode::NotCoordinator);
+        }
+        match state.led.get(&partition_for(group_id, state.count)) {
+            Some((handle, _)) => Ok(handle.clone()),
+            None => Err(ErrorCode::NotCoordinator),
+        }
+    }
+
+    /// `JoinGroup`.
+    pub(crate) async fn join(&self, request: JoinRequest) -> JoinReply {
+        let refused = |error| JoinReply::error(error, request.member_id.as_str());
+        let handle = match self.coordinator(&request.group_id) {
+            Ok(handle) => handle,
+            Err(error) => return refused(error),
+        };
+        let reply = handle.request(|groups, now, token| groups.join(now, token, &request));
+        match reply.await {
+            Ok(Reply::Join(reply)) => reply,
+            other => refused(unexpected(other)),
+        }
+    }
+
+    /// `SyncGroup`.
+    pub(crate) async fn sync(&self, request: SyncRequest) -> SyncReply {
+        let handle = match self.coordinator(&request.group_id) {
+            Ok(handle) => handle,
+            Err(error) => return SyncReply::error(error),
+        };
+        let reply = handle.request(|groups, now, token| groups.sync(now, token, request));
+        match reply.await {
+            Ok(Reply::Sync(reply)) => reply,
+            other => SyncReply::error(unexpected(other)),
+        }
+    }
+
+    /// `Heartbeat`.
+    pub(crate) fn heartbeat(&self, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
+        self.coordinator(&request.group_id)?
+            .change(|groups, now| (groups.heartbeat(now, request), Outcome::default()))?
+    }
+
+    /// `LeaveGroup`: the error of each member.
+    pub(crate) fn leave(
+        &self,
+        group_id: &str,
+        members: &[LeavingMember],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        self.coordinator(group_id)?
+            .change(|groups, now| groups.leave(now, group_id, members))
+    }
+
+    /// `OffsetCommit`.
+    pub(crate) async fn commit(&self, request: CommitRequest) -> CommitReply {
+        let partitions: Vec<TopicPartition> = request
+            .partitions
+            .iter()
+            .map(|commit| commit.partition.clone())
+            .collect();
+        let refused = |error| CommitReply {
+            partitions: partitions
+                .iter()
+                .map(|partition| (partition.clone(), error))
+                .collect(),
+        };
+        let handle = match self.coordinator(&request.group_id) {
+            Ok(handle) => handle,
+            Err(error) => return refused(error),
+        };
+        let reply = handle.request(|groups, now, token| groups.commit(now, token, request));
+        match reply.await {
+            Ok(Reply::Commit(reply)) => reply,
+            other => refused(unexpected(other)),
+        }
+    }
+
+    /// `OffsetFetch`: of `partitions`, or of everything committed.
+    pub(crate) fn fetch(
+        &self,
+        group_id: &str,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<Vec<FetchedOffset>, ErrorCode> {
+        self.coordinator(group_id)?
+            .read(|groups| groups.fetch(group_id, partitions))
+    }
+
+    /// `DescribeGroups`; `None` for an unknown group.
+    pub(crate) fn describe(&self, group_id: &str) -> Result<Option<GroupDescription>, ErrorCode> {
+        self.coordinator(group_id)?
+            .read(|groups| groups.describe(group_id))
+    }
+
+    /// `ListGroups`: the groups of every partition led here.
+    ///
+    /// # Errors
+    /// `COORDINATOR_LOAD_IN_PROGRESS` while one of them is loading.
+    pub(crate) fn list(&self) -> Result<Vec<ListedGroup>, ErrorCode> {
+        let mut all = Vec::new();
+        for handle in self.handles() {
+            match handle.read(|groups| all.extend(groups.list())) {
+                Ok(()) | Err(ErrorCode::NotCoordinator) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// `DeleteGroups`, one group.
+    pub(crate) async fn delete_group(&self, group_id: &str) -> ErrorCode {
+        let handle = match self.coordinator(group_id) {
+            Ok(handle) => handle,
+            Err(error) => return error,
+        };
+        let reply = handle.request(|groups, now, token| groups.delete_group(now, token, group_id));
+        match reply.await {
+            Ok(Reply::DeleteGroup(error)) => error,
+            other => unexpected(other),
+        }
+    }
+
+    /// `OffsetDelete`.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group_id: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<(TopicPartition, ErrorCode)>, ErrorCode> {
+        let handle = self.coordinator(group_id)?;
+        let reply = handle
+            .request(|groups, now, token| groups.delete_offsets(now, token, group_id, partitions));
+        match reply.await {
+            Ok(Reply::DeleteOffsets(result)) => result,
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What the groups coordinated here look like, for metrics.
+    pub(crate) fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        for handle in self.handles() {
+            // A partition that is loading has nothing to show yet.
+            let _ = handle.read(|groups| {
+                let offsets = groups.offsets().map(|(group, partition, value)| {
+                    (group.to_owned(), partition.clone(), value.offset)
+                });
+                survey.committed.extend(offsets);
+                for group in groups.list() {
+                    *survey.states.entry(group.state).or_insert(0) += 1;
+                }
+            });
+        }
+        survey
+    }
+}
+
+/// The error of a request, or of a reply of another kind, which the coordinator never gives.
+fn unexpected(reply: Result<Reply, ErrorCode>) -> ErrorCode {
+    match reply {
+        Err(error) => error,
+        Ok(reply) => {
+            debug_assert!(false, "a reply of another kind: {reply:?}");
+            ErrorCode::UnknownServerError
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! FindCoordinator (key 10): which broker coordinates a group? Makes the offsets topic when the first client asks.
+
+use types::ErrorCode;
+use wire::messages::find_coordinator_response::Coordinator;
+use wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+use crate::coordinator::{OFFSETS_TOPIC, partition_for};
+use crate::kafka::context::{Endpoint, RequestContext};
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub(in crate::kafka) async fn handle(
+    cx: RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let batch = cx.version >= 4;
+    let keys = if batch {
+        request.coordinator_keys
+    } else {
+        vec![request.key]
+    };
+    let mut coordinators = Vec::with_capacity(keys.len());
+    for key in keys {
+        let found = find(&cx, request.key_type, &key).await;
+        coordinators.push(coordinator(key, found));
+    }
+    if batch {
+        return FindCoordinatorResponse {
+            coordinators,
+            ..FindCoordinatorResponse::default()
+        };
+    }
+    let only = coordinators.pop().unwrap_or_default();
+    FindCoordinatorResponse {
+        error_code: only.error_code,
+        error_message: only.error_message,
+        node_id: only.node_id,
+        host: only.host,
+        port: only.port,
+        ..FindCoordinatorResponse::default()
+    }
+}
+
+async fn find(
+    cx: &RequestContext,
+    key_type: i8,
+    key: &str,
+) -> Result<Endpoint, (ErrorCode, String)> {
+    match key_type {
+        GROUP => {}
+        TRANSACTION => {
+            let message = "transactions are not supported";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        other => {
+            let message = format!("coordinators of type {other} are not supported");
+            return Err((ErrorCode::InvalidRequest, message));
+        }
+    }
+    if cx.image().topic_by_name(OFFSETS_TOPIC).is_none() {
+        let broker = &cx.broker;
+        broker.topic_creation.create_offsets_topic(broker).await;
+    }
+    let unavailable = |message: &str| (ErrorCode::CoordinatorNotAvailable, message.to_owned());
+    let image = cx.image();
+    let topic = image
+        .topic_by_name(OFFSETS_TOPIC)
+        .ok_or_else(|| unavailable("the offsets topic is not created yet"))?;
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let leader = topic
+        .partition(partition_for(key, count))
+        .and_then(|partition| partition.leader)
+        .and_then(|leader| image.broker(leader))
+        .filter(|broker| !broker.fenced)
+        .ok_or_else(|| unavailable("the group's partition of the offsets topic has no leader"))?;
+    cx.endpoint(leader)
+        .ok_or_else(|| unavailable("the coordinator does not have this listener"))
+}
+
+fn coordinator(key: String, found: Result<Endpoint, (ErrorCode, String)>) -> Coordinator {
+    match found {
+        Ok(endpoint) => Coordinator {
+            key,
+            node_id: endpoint.node_id.0,
+            host: endpoint.host,
+            port: endpoint.port,
+            error_message: None,
+            ..Coordinator::default()
+        },
+        Err((error, message)) => Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: error.code(),
+            error_message: Some(message),
+            ..Coordinator::default()
+        },
+    }
+}

@@ -1,0 +1,45 @@
+//! What does each API do? One file per API key, named as in the protocol.
+
+pub(super) mod produce;
+
+pub(super) mod fetch;
+
+pub(super) mod list_offsets;
+
+pub(super) mod metadata;
+
+pub(super) mod offset_commit;
+pub(super) mod offset_fetch;
+
+pub(super) mod find_coordinator;
+
+pub(super) mod heartbeat;
+pub(super) mod join_group;
+pub(super) mod leave_group;
+pub(super) mod sync_group;
+
+pub(super) mod delete_groups;
+pub(super) mod describe_groups;
+pub(super) mod list_groups;
+pub(super) mod offset_delete;
+
+pub(super) mod api_versions;
+pub(super) mod sasl_authenticate;
+pub(super) mod sasl_handshake;
+
+pub(super) mod create_partitions;
+pub(super) mod create_topics;
+pub(super) mod delete_topics;
+pub(super) mod elect_leaders;
+
+pub(super) mod alter_configs;
+pub(super) mod describe_configs;
+pub(super) mod incremental_alter_configs;
+
+pub(super) mod describe_cluster;
+
+pub(super) mod init_producer_id;
+pub(super) mod offset_for_leader_epoch;
+
+mod authorized;
+mod config_resource;

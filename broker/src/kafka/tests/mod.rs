@@ -1,0 +1,6 @@
+//! Does a connection survive whatever clients send, and are answers in the order of the requests?
+
+mod connection;
+mod fake;
+mod semantics;
+mod solo;

@@ -1,0 +1,249 @@
+//! A broker that is its own controller, without a quorum: for tests of what clients see.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::controller::request::{
+    BrokerHeartbeatRequest, ControllerRequest, ControllerResponse, RegisterBrokerRequest,
+};
+use broker_core::controller::{Controller, ControllerConfig};
+use broker_core::group::GroupConfig;
+use broker_core::metadata::{BrokerEndpoint, BrokerUuid, Incarnation, MetadataImage};
+use broker_core::partition::AlterPartitionAnswer;
+use config::{BrokerConfig, Durability};
+use futures::future::BoxFuture;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use types::NodeId;
+
+use crate::broker::{Broker, ControllerAccess};
+use crate::clock::Clock;
+use crate::coordinator::{GroupService, GroupServiceConfig};
+use crate::follow_metadata::{MetadataFollower, follow_leaderships};
+use crate::kafka::connection::ConnectionLimits;
+use crate::kafka::dispatch::Dispatcher;
+use crate::kafka::fetch_session::FetchSessions;
+use crate::kafka::listener::{ConnectionCounts, Connections, Listener};
+use crate::offsets_log::ReplicatedOffsetsLog;
+use crate::replication::{
+    Identity, IsrController, IsrRequest, ManagerConfig, PeerConnector, PeerError, ReplicaManager,
+};
+
+/// Decides and applies at once: what a quorum of one without a disk would do.
+struct Solo {
+    state: Mutex<State>,
+    groups: std::sync::OnceLock<Arc<Broker>>,
+    clock: Clock,
+}
+
+struct State {
+    controller: Controller,
+    image: MetadataImage,
+    follower: MetadataFollower,
+}
+
+impl Solo {
+    async fn ask(&self, request: ControllerRequest) -> ControllerResponse {
+        let mut state = self.state.lock().await;
+        let now_ms = self.clock.now().monotonic_ms;
+        let decision = state.controller.decide(now_ms, 7, &request).unwrap();
+        if !decision.records.is_empty() {
+            let offset = state.image.offset() + 1;
+            let delta = state.image.apply(offset, &decision.records).unwrap();
+            state.controller.committed(offset);
+            let image = Arc::new(state.image.clone());
+            let broker = self.groups.get().expect("set before the first request");
+            let applied = state.follower.apply(image, &delta, &broker.groups);
+            applied.await.unwrap();
+        }
+        decision.response
+    }
+}
+
+impl ControllerAccess for Solo {
+    fn submit(
+        &self,
+        request: ControllerRequest,
+        _timeout: Duration,
+    ) -> BoxFuture<'_, Result<ControllerResponse, String>> {
+        Box::pin(async move { Ok(self.ask(request).await) })
+    }
+}
+
+/// There are no followers.
+#[derive(Debug)]
+struct Nobody;
+
+#[tonic::async_trait]
+impl IsrController for Nobody {
+    async fn alter_partitions(&self, requests: &[IsrRequest]) -> Vec<AlterPartitionAnswer> {
+        vec![AlterPartitionAnswer::Unknown; requests.len()]
+    }
+}
+
+#[tonic::async_trait]
+impl PeerConnector for Nobody {
+    async fn connect(&self, node: NodeId) -> Result<tonic::transport::Channel, PeerError> {
+        panic!("there is no node {node}")
+    }
+}
+
+/// A running broker.
+pub(super) struct SoloBroker {
+    pub(super) address: std::net::SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Drop for SoloBroker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+const CLUSTER: &str = "c29sby1jbHVzdGVyLWlkMQ";
+
+fn broker_file(data: &Path, config: &[(&str, &str)]) -> BrokerConfig {
+    let mut text = format!(
+        "apiVersion: tidemark.dev/broker/v1\nclusterId: {CLUSTER}\nnodes:\n\
+         - {{name: solo, id: 1, roles: [controller, broker], host: 127.0.0.1}}\n\
+         dataDir: {}\nlisteners: [{{name: internal, port: 9092}}]\nconfig:\n  \
+         offsets.topic.num.partitions: \"3\"\n  group.initial.rebalance.delay.ms: \"0\"\n",
+        data.display()
+    );
+    for (name, value) in config {
+        text.push_str(&format!("  {name}: \"{value}\"\n"));
+    }
+    BrokerConfig::parse("solo.yaml", &text).unwrap()
+}
+
+/// Starts a broker on `host:port` with its data in `data`.
+pub(super) async fn start(
+    data: &Path,
+    host: &str,
+    port: u16,
+    config: &[(&str, &str)],
+) -> SoloBroker {
+    let file = broker_file(data, config);
+    let settings = Arc::new(file.settings().unwrap());
+    let node_id = NodeId(1);
+    let cluster_id: Arc<str> = CLUSTER.into();
+    let clock = Clock::new();
+    let replicas = ReplicaManager::start(
+        ManagerConfig {
+            identity: Identity {
+                cluster_id: cluster_id.clone(),
+                node: node_id,
+            },
+            log_root: data.join("logs"),
+            durability: Durability::Replicated,
+            settings: settings.clone(),
+            file_config: Arc::new(file.config.clone()),
+            tail_cache_bytes: 16 * 1024 * 1024,
+        },
+        Arc::new(Nobody),
+        Arc::new(Nobody),
+    )
+    .unwrap();
+    let (applied, metadata) = watch::channel(Arc::new(MetadataImage::empty()));
+    let listener = Listener::bind("internal", host, port).await.unwrap();
+    let address = listener.address();
+    let solo = Arc::new(Solo {
+        state: Mutex::new(State {
+            controller: Controller::take_over(
+                ControllerConfig::new(node_id, &file).unwrap(),
+                MetadataImage::empty(),
+                clock.now().monotonic_ms,
+            ),
+            image: MetadataImage::empty(),
+            follower: MetadataFollower::new(node_id, replicas.clone(), applied),
+        }),
+        groups: std::sync::OnceLock::new(),
+        clock,
+    });
+    let broker = Arc::new(Broker {
+        node_id,
+        cluster_id: cluster_id.clone(),
+        settings,
+        file: file.config.clone(),
+        broker_count: 1,
+        metadata: metadata.clone(),
+        replicas: replicas.clone(),
+        controller: solo.clone(),
+        groups: GroupService::new(GroupServiceConfig {
+            groups: GroupConfig {
+                initial_rebalance_delay_ms: 0,
+                ..GroupConfig::default()
+            },
+            expiry_interval: Duration::from_secs(600),
+            log: Arc::new(ReplicatedOffsetsLog {
+                replicas: replicas.clone(),
+                metadata,
+                commit_timeout: Duration::from_secs(5),
+            }),
+            clock,
+        }),
+        fetch_sessions: FetchSessions::new(10),
+        producer_ids: Default::default(),
+        topic_creation: Default::default(),
+        metrics: Default::default(),
+    });
+    let _ = solo.groups.set(broker.clone());
+    let changes = replicas.leader_changes();
+    tokio::spawn(follow_leaderships(replicas, changes, broker.clone()));
+    register(&solo, address).await;
+    let stop = CancellationToken::new();
+    let limits = ConnectionLimits {
+        max_frame: 100 * 1024 * 1024,
+        max_in_flight: 100,
+        max_in_flight_bytes: 16 * 1024 * 1024,
+        request_memory: Arc::new(Semaphore::new(256 * 1024)),
+        request_memory_kib: 256 * 1024,
+        max_idle: None,
+        max_stall: Duration::from_secs(10),
+        drain: Duration::from_secs(1),
+    };
+    let counts = ConnectionCounts {
+        total: 1000,
+        per_ip: 1000,
+    };
+    let service = Arc::new(Dispatcher::new(broker.clone()));
+    tokio::spawn(listener.run(service, limits, Connections::new(counts), stop.clone()));
+    SoloBroker { address, stop }
+}
+
+async fn register(solo: &Solo, address: std::net::SocketAddr) {
+    let endpoint = |port| BrokerEndpoint {
+        name: "internal".to_owned(),
+        host: address.ip().to_string(),
+        port,
+    };
+    let registered = solo
+        .ask(ControllerRequest::RegisterBroker(RegisterBrokerRequest {
+            cluster_id: CLUSTER.to_owned(),
+            node_id: NodeId(1),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            broker_uuid: BrokerUuid::from_bytes([2; 16]),
+            endpoints: vec![endpoint(address.port())],
+            rpc: endpoint(1),
+            rack: None,
+            software_version: "test".to_owned(),
+        }))
+        .await;
+    let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = registered else {
+        panic!("{registered:?}")
+    };
+    solo.state
+        .lock()
+        .await
+        .follower
+        .registered(Some(broker_epoch));
+    let heartbeat = ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
+        node_id: NodeId(1),
+        broker_epoch,
+        metadata_offset: u64::MAX,
+        want_fence: false,
+        want_shut_down: false,
+    });
+    solo.ask(heartbeat).await;
+}

@@ -1,0 +1,105 @@
+//! How do group coordinators use the replicas of `__consumer_offsets`?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::metadata::MetadataImage;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use types::{ErrorCode, LeaderEpoch, Offset, TopicId};
+
+use crate::coordinator::{OFFSETS_TOPIC, OffsetsLog, OffsetsLogError};
+use crate::replication::{
+    FetchPartition, FetchRequestModel, Isolation, ReplicaManager, TopicIdPartition,
+};
+
+/// Bytes read at once while loading.
+const READ_BYTES: usize = 1024 * 1024;
+/// How long a read waits for the high watermark to move on.
+const READ_WAIT: Duration = Duration::from_millis(500);
+
+/// The offsets topic in the replica manager.
+#[derive(Debug)]
+pub(crate) struct ReplicatedOffsetsLog {
+    pub(crate) replicas: ReplicaManager,
+    pub(crate) metadata: watch::Receiver<Arc<MetadataImage>>,
+    /// `offsets.commit.timeout.ms`
+    pub(crate) commit_timeout: Duration,
+}
+
+impl ReplicatedOffsetsLog {
+    fn partition(&self, partition: i32) -> TopicIdPartition {
+        let image = self.metadata.borrow();
+        let id = image
+            .topic_by_name(OFFSETS_TOPIC)
+            .map_or(TopicId::ZERO, |topic| topic.id);
+        TopicIdPartition::new(id, OFFSETS_TOPIC, partition)
+    }
+}
+
+impl OffsetsLog for ReplicatedOffsetsLog {
+    fn bounds(&self, partition: i32) -> Result<(Offset, Offset), ErrorCode> {
+        let snapshot = self
+            .replicas
+            .partition_snapshot(&self.partition(partition))
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if snapshot.is_leader {
+            Ok((snapshot.log_start_offset, snapshot.log_end_offset))
+        } else {
+            Err(ErrorCode::NotLeaderOrFollower)
+        }
+    }
+
+    fn read(
+        &self,
+        partition: i32,
+        from: Offset,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, ErrorCode>> {
+        let replicas = self.replicas.clone();
+        let request = FetchRequestModel {
+            max_wait: READ_WAIT,
+            min_bytes: 1,
+            max_bytes: READ_BYTES,
+            isolation: Isolation::ReadUncommitted,
+            partitions: vec![FetchPartition {
+                partition: self.partition(partition),
+                fetch_offset: from,
+                max_bytes: READ_BYTES,
+                current_leader_epoch: None,
+                last_fetched_epoch: None,
+            }],
+        };
+        Box::pin(async move {
+            match replicas.fetch(&request).await.pop() {
+                Some(data) if data.error.is_none() => Ok(data.records),
+                Some(data) => Err(data.error),
+                None => Err(ErrorCode::UnknownServerError),
+            }
+        })
+    }
+
+    fn append(
+        &self,
+        partition: i32,
+        epoch: LeaderEpoch,
+        batch: Bytes,
+    ) -> BoxFuture<'static, Result<(), OffsetsLogError>> {
+        let replicas = self.replicas.clone();
+        let target = self.partition(partition);
+        let timeout = self.commit_timeout;
+        Box::pin(async move {
+            let appended = replicas.append_internal(&target, epoch, batch, timeout);
+            match appended.await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(OffsetsLogError {
+                    code: error.code,
+                    maybe_appended: matches!(
+                        error.code,
+                        ErrorCode::RequestTimedOut | ErrorCode::NotEnoughReplicasAfterAppend
+                    ),
+                }),
+            }
+        })
+    }
+}
