@@ -19,6 +19,7 @@ pub mod liveness;
 pub mod election;
 pub mod partitions;
 
+pub mod names;
 pub mod placement;
 pub mod topics;
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{ConfigMap, topic_name};
+use config::ConfigMap;
 use types::{ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, TopicId};
 
 use super::configs::new_topic_configs;
+use super::names::NewNames;
 use super::placement::{Placer, Random};
 use super::request::{
     ApiError, CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest,
@@ -19,10 +20,8 @@ use crate::partition::PartitionRegistration;
 
 /// Partitions that one request may create, as in Kafka: they all go into one entry of the quorum's log.
 const MAX_PARTITIONS_PER_REQUEST: i64 = 10_000;
-/// The name of Kafka's own metadata log, which is no topic here or there.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
-fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ApiError> {
+pub(super) fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ApiError> {
     Err(ApiError::new(code, message))
 }
 
@@ -40,7 +39,7 @@ impl Controller {
     ) -> Decision<Vec<CreatedTopic>> {
         let mut random = Random::new(seed);
         let mut records = Vec::new();
-        let mut names = NewNames::new(self, request);
+        let mut names = NewNames::new(&self.image, request);
         let too_many = request
             .topics
             .iter()
@@ -468,73 +467,4 @@ fn too_many_partitions<T>() -> Result<T, ApiError> {
         ErrorCode::PolicyViolation,
         "Excessively large number of partitions per request.",
     )
-}
-
-/// The names of topics that exist, and of those that a request has created so far.
-struct NewNames<'a> {
-    controller: &'a Controller,
-    duplicates: BTreeSet<&'a str>,
-    /// By what metrics make of them, for those that can collide at all.
-    by_collision_key: BTreeMap<String, String>,
-}
-
-impl<'a> NewNames<'a> {
-    fn new(controller: &'a Controller, request: &'a CreateTopicsRequest) -> Self {
-        let mut seen = BTreeSet::new();
-        let duplicates = request
-            .topics
-            .iter()
-            .map(|topic| topic.name.as_str())
-            .filter(|name| !seen.insert(*name))
-            .collect();
-        let by_collision_key = controller
-            .image
-            .topics()
-            .map(|topic| topic.name.as_ref())
-            .filter(|name| topic_name::has_collision_chars(name))
-            .map(|name| (topic_name::collision_key(name), name.to_owned()))
-            .collect();
-        Self {
-            controller,
-            duplicates,
-            by_collision_key,
-        }
-    }
-
-    fn check(&self, name: &str) -> Result<(), ApiError> {
-        if self.duplicates.contains(name) {
-            return refuse(ErrorCode::InvalidRequest, "Duplicate topic name.");
-        }
-        if name == METADATA_TOPIC {
-            return refuse(
-                ErrorCode::InvalidRequest,
-                format!("Creation of internal topic {METADATA_TOPIC} is prohibited."),
-            );
-        }
-        if let Err(problem) = topic_name::check(name) {
-            return refuse(ErrorCode::InvalidTopicException, problem);
-        }
-        if self.controller.image.topic_by_name(name).is_some() {
-            return refuse(
-                ErrorCode::TopicAlreadyExists,
-                format!("Topic '{name}' already exists."),
-            );
-        }
-        if topic_name::has_collision_chars(name)
-            && let Some(other) = self.by_collision_key.get(&topic_name::collision_key(name))
-        {
-            return refuse(
-                ErrorCode::InvalidTopicException,
-                format!("Topic '{name}' collides with existing topic: {other}"),
-            );
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, name: &str) {
-        if topic_name::has_collision_chars(name) {
-            self.by_collision_key
-                .insert(topic_name::collision_key(name), name.to_owned());
-        }
-    }
 }

@@ -117,6 +117,14 @@ fn isr_changes_from_the_past_or_the_future_are_refused() {
         assert_refused(alter(&mut cluster, asker, id, isr, change), code, "");
         assert_eq!(cluster.committed, before, "{code}");
     }
+}
+
+#[test]
+fn brokers_that_are_fenced_or_stop_cannot_join_the_isr() {
+    use ErrorCode as E;
+    let mut cluster = Cluster::new(3);
+    let id = cluster.create_on("t", &[0, 1, 2]);
+    alter(&mut cluster, 0, id, &[0], |_| {}).expect("accepted");
     cluster.kill(2);
     assert_refused(
         alter(&mut cluster, 0, id, &[0, 2], |_| {}),

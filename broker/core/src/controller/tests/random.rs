@@ -197,7 +197,6 @@ impl World {
                 .broker(NodeId(node))
                 .map_or(BrokerEpoch(0), |b| b.epoch)
         };
-        let name = |name: &u8| format!("topic-{name}");
         Some(match op {
             Op::Register {
                 node,
@@ -225,63 +224,13 @@ impl World {
                     node_id: NodeId(*node),
                 })
             }
-            Op::Create {
-                name: n,
-                partitions,
-                replicas,
-            } => ControllerRequest::CreateTopics(CreateTopicsRequest {
-                topics: vec![topic(&name(n), *partitions, *replicas)],
-                validate_only: false,
-            }),
-            Op::Grow { name: n, count } => {
-                ControllerRequest::CreatePartitions(CreatePartitionsRequest {
-                    topics: vec![CreatePartitionsTopic {
-                        name: name(n),
-                        count: *count,
-                        assignments: None,
-                    }],
-                    validate_only: false,
-                })
-            }
-            Op::Delete { name: n } => ControllerRequest::DeleteTopics(DeleteTopicsRequest {
-                topics: vec![TopicRef::Name(name(n))],
-            }),
-            Op::Alter {
-                name: n,
-                partition,
-                members,
-                stale,
-            } => alter(
-                image,
-                image.topic_by_name(&name(n))?,
-                *partition,
-                *members,
-                *stale,
-            )?,
-            Op::Unclean { name: n, allowed } => {
-                let change = ConfigChange {
-                    name: "unclean.leader.election.enable".to_owned(),
-                    op: ConfigOp::Set,
-                    value: Some(allowed.to_string()),
-                };
-                ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
-                    resources: vec![(ConfigResource::Topic(name(n).into()), vec![change])],
-                    validate_only: false,
-                })
-            }
-            Op::Elect { kind } => ControllerRequest::ElectLeaders(ElectLeadersRequest {
-                kind: *kind,
-                partitions: None,
-            }),
             Op::ProducerIds { node } => {
                 ControllerRequest::AllocateProducerIds(AllocateProducerIdsRequest {
                     node_id: NodeId(*node),
                     broker_epoch: epoch(*node),
                 })
             }
-            Op::Session { .. } | Op::Tick { .. } | Op::Kill { .. } | Op::Commit | Op::TakeOver => {
-                return None;
-            }
+            _ => return topic_request(op, image),
         })
     }
 
@@ -315,6 +264,62 @@ impl World {
             "a refusal has records: {decision:?}"
         );
     }
+}
+
+/// The request of an op on topics; `None` for others, and where there is nothing to ask about.
+fn topic_request(op: &Op, image: &MetadataImage) -> Option<ControllerRequest> {
+    let name = |name: &u8| format!("topic-{name}");
+    Some(match op {
+        Op::Create {
+            name: n,
+            partitions,
+            replicas,
+        } => ControllerRequest::CreateTopics(CreateTopicsRequest {
+            topics: vec![topic(&name(n), *partitions, *replicas)],
+            validate_only: false,
+        }),
+        Op::Grow { name: n, count } => {
+            ControllerRequest::CreatePartitions(CreatePartitionsRequest {
+                topics: vec![CreatePartitionsTopic {
+                    name: name(n),
+                    count: *count,
+                    assignments: None,
+                }],
+                validate_only: false,
+            })
+        }
+        Op::Delete { name: n } => ControllerRequest::DeleteTopics(DeleteTopicsRequest {
+            topics: vec![TopicRef::Name(name(n))],
+        }),
+        Op::Alter {
+            name: n,
+            partition,
+            members,
+            stale,
+        } => alter(
+            image,
+            image.topic_by_name(&name(n))?,
+            *partition,
+            *members,
+            *stale,
+        )?,
+        Op::Unclean { name: n, allowed } => {
+            let change = ConfigChange {
+                name: "unclean.leader.election.enable".to_owned(),
+                op: ConfigOp::Set,
+                value: Some(allowed.to_string()),
+            };
+            ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
+                resources: vec![(ConfigResource::Topic(name(n).into()), vec![change])],
+                validate_only: false,
+            })
+        }
+        Op::Elect { kind } => ControllerRequest::ElectLeaders(ElectLeadersRequest {
+            kind: *kind,
+            partitions: None,
+        }),
+        _ => return None,
+    })
 }
 
 fn alter(

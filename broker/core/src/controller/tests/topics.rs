@@ -56,48 +56,56 @@ fn defaults_come_from_the_controllers_file() {
     assert_eq!((detail.num_partitions, detail.replication_factor), (4, 2));
 }
 
-#[test]
-fn bad_topics_are_refused_with_kafkas_code_and_words() {
-    use ErrorCode as E;
+/// Each topic is refused with the code and words, and leaves nothing.
+fn check_refused(cases: Vec<(CreatableTopic, ErrorCode, &str)>) {
     let mut cluster = Cluster::new(3);
     cluster.create(topic("a.b", 1, 1)).expect("accepted");
-    let long = "x".repeat(250);
-    for (bad, code, says) in [
+    for (bad, code, says) in cases {
+        let before = cluster.committed.clone();
+        assert_refused(cluster.create(bad), code, says);
+        assert_eq!(cluster.committed, before, "a refused topic left records");
+    }
+}
+
+#[test]
+fn bad_names_are_refused_in_kafkas_words() {
+    use ErrorCode as E;
+    let bad = |name: &str| topic(name, 1, 1);
+    check_refused(vec![
         (
-            topic("a.b", 1, 1),
+            bad("a.b"),
             E::TopicAlreadyExists,
             "Topic 'a.b' already exists.",
         ),
         (
-            topic("a_b", 1, 1),
+            bad("a_b"),
             E::InvalidTopicException,
             "collides with existing topic: a.b",
         ),
         (
-            topic("", 1, 1),
+            bad(""),
             E::InvalidTopicException,
             "the empty string is not allowed",
         ),
+        (bad(".."), E::InvalidTopicException, "'..' is not allowed"),
         (
-            topic("..", 1, 1),
-            E::InvalidTopicException,
-            "'..' is not allowed",
-        ),
-        (
-            topic("a b", 1, 1),
+            bad("a b"),
             E::InvalidTopicException,
             "other than ASCII alphanumerics",
         ),
         (
-            topic(&long, 1, 1),
+            bad(&"x".repeat(250)),
             E::InvalidTopicException,
-            "longer than the max allowed length 249",
+            "max allowed length 249",
         ),
-        (
-            topic("__cluster_metadata", 1, 1),
-            E::InvalidRequest,
-            "prohibited",
-        ),
+        (bad("__cluster_metadata"), E::InvalidRequest, "prohibited"),
+    ]);
+}
+
+#[test]
+fn bad_numbers_are_refused_in_kafkas_words() {
+    use ErrorCode as E;
+    check_refused(vec![
         (topic("t", 0, 1), E::InvalidPartitions, "non-positive"),
         (topic("t", -2, 1), E::InvalidPartitions, "non-positive"),
         (
@@ -120,81 +128,54 @@ fn bad_topics_are_refused_with_kafkas_code_and_words() {
             E::PolicyViolation,
             "Excessively large number of partitions",
         ),
-        (
-            with_config("retention.mss", Some("1")),
-            E::InvalidConfig,
-            "Unknown topic config name",
-        ),
-        (
-            with_config("retention.ms", Some("x")),
-            E::InvalidConfig,
-            "Not a number of type LONG",
-        ),
-        (
-            with_config("retention.ms", None),
-            E::InvalidConfig,
-            "Null value not supported",
-        ),
-        (
-            with_config("cleanup.policy", Some("compact")),
-            E::InvalidConfig,
-            "compaction",
-        ),
-        (
-            assigned(&[&[]]),
-            E::InvalidReplicaAssignment,
-            "empty replica list",
-        ),
+    ]);
+}
+
+#[test]
+fn bad_configurations_are_refused_in_kafkas_words() {
+    let check = |key, value, says| {
+        check_refused(vec![(
+            with_config(key, value),
+            ErrorCode::InvalidConfig,
+            says,
+        )]);
+    };
+    check("retention.mss", Some("1"), "Unknown topic config name");
+    check("retention.ms", Some("x"), "Not a number of type LONG");
+    check("retention.ms", None, "Null value not supported");
+    check("cleanup.policy", Some("compact"), "compaction");
+}
+
+#[test]
+fn bad_assignments_are_refused_in_kafkas_words() {
+    use ErrorCode::{InvalidReplicaAssignment as A, InvalidRequest as R};
+    let with = |change: fn(&mut CreatableTopic)| {
+        let mut topic = assigned(&[&[0], &[1]]);
+        change(&mut topic);
+        topic
+    };
+    check_refused(vec![
+        (assigned(&[&[]]), A, "empty replica list"),
         (
             assigned(&[&[7]]),
-            E::InvalidReplicaAssignment,
+            A,
             "includes broker 7, but no such broker",
         ),
+        (assigned(&[&[1, 1]]), A, "broker 1 more than once"),
+        (assigned(&[&[1, 2], &[0]]), A, "which have 2 replica(s)"),
+        (with(|t| t.num_partitions = 2), R, "numPartitions"),
+        (with(|t| t.replication_factor = 1), R, "replication factor"),
         (
-            assigned(&[&[1, 1]]),
-            E::InvalidReplicaAssignment,
-            "broker 1 more than once",
+            with(|t| t.assignments[1].partition = 2),
+            A,
+            "consecutive 0-based",
         ),
         (
-            assigned(&[&[1, 2], &[0]]),
-            E::InvalidReplicaAssignment,
-            "which have 2 replica(s)",
+            with(|t| t.assignments[1].partition = 0),
+            A,
+            "Found multiple manual",
         ),
-        (
-            CreatableTopic {
-                num_partitions: 1,
-                ..assigned(&[&[1]])
-            },
-            E::InvalidRequest,
-            "numPartitions",
-        ),
-        (
-            CreatableTopic {
-                replication_factor: 1,
-                ..assigned(&[&[1]])
-            },
-            E::InvalidRequest,
-            "replication factor",
-        ),
-    ] {
-        let before = cluster.committed.clone();
-        assert_refused(cluster.create(bad), code, says);
-        assert_eq!(cluster.committed, before, "a refused topic left records");
-    }
-    let mut gap = assigned(&[&[0], &[1]]);
-    gap.assignments[1].partition = 2;
-    assert_refused(
-        cluster.create(gap),
-        E::InvalidReplicaAssignment,
-        "consecutive 0-based",
-    );
-    let mut twice = assigned(&[&[0], &[1]]);
-    twice.assignments[1].partition = 0;
-    assert_refused(
-        cluster.create(twice),
-        E::InvalidReplicaAssignment,
-        "Found multiple manual",
-    );
+    ]);
 }
 
 #[test]
@@ -338,78 +319,63 @@ fn deletion_can_be_disabled() {
     );
 }
 
+fn grow(
+    cluster: &mut Cluster,
+    name: &str,
+    count: i32,
+    assignments: Option<&[&[i32]]>,
+) -> Result<(), ApiError> {
+    let assignments = assignments.map(|given| {
+        given
+            .iter()
+            .map(|replicas| replicas.iter().copied().map(NodeId).collect())
+            .collect()
+    });
+    let request = CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic {
+            name: name.to_owned(),
+            count,
+            assignments,
+        }],
+        validate_only: false,
+    };
+    let ControllerResponse::CreatePartitions(mut results) =
+        cluster.ask(&ControllerRequest::CreatePartitions(request))
+    else {
+        panic!("another response");
+    };
+    results.remove(0).result
+}
+
 #[test]
 fn partitions_only_grow() {
-    use ErrorCode as E;
+    use ErrorCode::{InvalidPartitions as P, InvalidReplicaAssignment as A};
     let mut cluster = Cluster::new(3);
     cluster.create(topic("t", 4, 2)).expect("accepted");
-    let mut grow = |count, assignments: Option<&[&[i32]]>, name: &str| {
-        let assignments = assignments.map(|given| {
-            given
-                .iter()
-                .map(|replicas| replicas.iter().copied().map(NodeId).collect())
-                .collect()
-        });
-        let request = CreatePartitionsRequest {
-            topics: vec![CreatePartitionsTopic {
-                name: name.to_owned(),
-                count,
-                assignments,
-            }],
-            validate_only: false,
-        };
-        let ControllerResponse::CreatePartitions(mut results) =
-            cluster.ask(&ControllerRequest::CreatePartitions(request))
-        else {
-            panic!("another response");
-        };
-        results.remove(0).result
-    };
     let one: &[&[i32]] = &[&[0]];
     let two: &[&[i32]] = &[&[0, 1], &[1, 2]];
-    for (count, given, name, code, says) in [
+    for (count, given, code, says) in [
         (
             3,
             None,
-            "t",
-            E::InvalidPartitions,
+            P,
             "has 4 partition(s); 3 would not be an increase.",
         ),
-        (
-            4,
-            None,
-            "t",
-            E::InvalidPartitions,
-            "Topic already has 4 partition(s).",
-        ),
-        (5, None, "u", E::UnknownTopicOrPartition, ""),
-        (20_000, None, "t", E::PolicyViolation, "Excessively"),
-        (
-            5,
-            Some(two),
-            "t",
-            E::InvalidReplicaAssignment,
-            "Attempted to add 1 additional",
-        ),
-        (
-            5,
-            Some(&two[..0]),
-            "t",
-            E::InvalidReplicaAssignment,
-            "but only 0 assignment(s)",
-        ),
-        (
-            5,
-            Some(one),
-            "t",
-            E::InvalidReplicaAssignment,
-            "which have 2 replica(s)",
-        ),
+        (4, None, P, "Topic already has 4 partition(s)."),
+        (20_000, None, ErrorCode::PolicyViolation, "Excessively"),
+        (5, Some(two), A, "Attempted to add 1 additional"),
+        (5, Some(&two[..0]), A, "but only 0 assignment(s)"),
+        (5, Some(one), A, "which have 2 replica(s)"),
     ] {
-        assert_refused(grow(count, given, name), code, says);
+        assert_refused(grow(&mut cluster, "t", count, given), code, says);
     }
-    assert_eq!(grow(6, Some(two), "t"), Ok(()));
-    assert_eq!(grow(12, None, "t"), Ok(()));
+    assert_refused(
+        grow(&mut cluster, "u", 5, None),
+        ErrorCode::UnknownTopicOrPartition,
+        "",
+    );
+    assert_eq!(grow(&mut cluster, "t", 6, Some(two)), Ok(()));
+    assert_eq!(grow(&mut cluster, "t", 12, None), Ok(()));
     let image = cluster.committed.topic_by_name("t").expect("exists");
     assert_eq!(image.partitions.len(), 12);
     assert_eq!(image.partitions[5].replicas, [NodeId(1), NodeId(2)]);
@@ -419,10 +385,7 @@ fn partitions_only_grow() {
             .iter()
             .filter(|p| p.leader == Some(NodeId(node)))
             .count();
-        assert_eq!(
-            leads, 4,
-            "leaders of the whole topic are even, with those there were"
-        );
+        assert_eq!(leads, 4, "leaders are even over the whole topic");
     }
 }
 
