@@ -227,7 +227,12 @@ async fn a_group_continues_at_its_commit_after_a_close() {
 /// Reads all in a group while heartbeats bring `news`; gives how often the member joined.
 async fn check_rejoins(news: ErrorCode, redelivery: bool) {
     let (cluster, client) = filled(1, 0).await;
-    let mut consumer = Consumer::new(client, group_options()).unwrap();
+    // a rebalance has to commit by itself, however long the interval is
+    let options = ConsumerOptions {
+        auto_commit_interval: Duration::from_secs(60),
+        ..group_options()
+    };
+    let mut consumer = Consumer::new(client, options).unwrap();
     consumer.subscribe([TOPIC]).unwrap();
     let (mut seen, mut news_sent) = (Seen::new(), 0);
     while news_sent < 4 || count(&seen) < RECORDS {
