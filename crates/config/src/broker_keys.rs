@@ -73,10 +73,10 @@ keys! {
     log_segment_bytes: i32 = "log.segment.bytes" Some("1073741824"), AtLeast(1_048_576), ClusterWide, Effective;
     /// Default of topics' `file.delete.delay.ms`.
     log_segment_delete_delay_ms: i64 = "log.segment.delete.delay.ms" Some("60000"), AtLeast(0), ClusterWide, Effective;
-    /// The most client connections of the broker.
-    max_connections: i32 = "max.connections" Some("2147483647"), AtLeast(0), ClusterWide, Effective;
-    /// The most client connections from one address.
-    max_connections_per_ip: i32 = "max.connections.per.ip" Some("2147483647"), AtLeast(0), ClusterWide, Effective;
+    /// The most client connections of the broker. (Kafka can change it at run time.)
+    max_connections: i32 = "max.connections" Some("2147483647"), AtLeast(0), Static, Effective;
+    /// The most client connections from one address. (Kafka can change it at run time.)
+    max_connections_per_ip: i32 = "max.connections.per.ip" Some("2147483647"), AtLeast(0), Static, Effective;
     /// The most fetch sessions kept for clients (KIP-227).
     max_incremental_fetch_session_cache_slots: i32 = "max.incremental.fetch.session.cache.slots" Some("1000"), AtLeast(0), Static, Effective;
     /// Default of topics' `max.message.bytes`.
@@ -99,8 +99,8 @@ keys! {
     offsets_topic_replication_factor: i32 = "offsets.topic.replication.factor" Some("3"), AtLeast(1), Static, Effective;
     /// `segment.bytes` of the offsets topic.
     offsets_topic_segment_bytes: i32 = "offsets.topic.segment.bytes" Some("104857600"), AtLeast(1_048_576), Static, Effective;
-    /// How long an idle idempotent producer is remembered (KIP-854).
-    producer_id_expiration_ms: i32 = "producer.id.expiration.ms" Some("86400000"), AtLeast(1), ClusterWide, Effective;
+    /// How long an idle idempotent producer is remembered (KIP-854). (Kafka can change it at run time.)
+    producer_id_expiration_ms: i32 = "producer.id.expiration.ms" Some("86400000"), AtLeast(1), Static, Effective;
     /// How long a follower may stay behind the leader's log end before it leaves the ISR.
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms" Some("30000"), AtLeast(1), Static, Effective;
     /// The largest request that is read from a client.
