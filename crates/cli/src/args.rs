@@ -45,7 +45,12 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DataDir {
     /// Folder with the state of `tidemark up`
-    #[arg(long, default_value = ".tidemark", env = "TIDEMARK_DATA_DIR", global = false)]
+    #[arg(
+        long,
+        default_value = ".tidemark",
+        env = "TIDEMARK_DATA_DIR",
+        global = false
+    )]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -98,7 +103,10 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// One line on standard error.
-#[expect(clippy::print_stderr, reason = "a command line tool's errors belong on standard error")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line tool's errors belong on standard error"
+)]
 pub(crate) fn complain(text: &str) {
     eprintln!("tidemark: {text}");
 }
@@ -108,7 +116,10 @@ fn block_on<F>(future: F) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
 {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ pub(crate) fn run(args: &CrdArgs) -> anyhow::Result<ExitCode> {
         match &args.out {
             Some(folder) => {
                 let path = folder.join(operator_core::crd_file_name(&crd));
-                std::fs::write(&path, yaml).with_context(|| format!("failed to write {}", path.display()))?;
+                std::fs::write(&path, yaml)
+                    .with_context(|| format!("failed to write {}", path.display()))?;
             }
             None => std::io::stdout().write_all(format!("---\n{yaml}").as_bytes())?,
         }

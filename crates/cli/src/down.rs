@@ -27,7 +27,10 @@ pub(crate) fn run(args: &DownArgs) -> anyhow::Result<ExitCode> {
     match layout.holder()? {
         Some(pid) => stop(&layout, pid)?,
         None if !args.delete_data => {
-            complain(&format!("no `tidemark up` runs on {}: nothing to stop", layout.root.display()));
+            complain(&format!(
+                "no `tidemark up` runs on {}: nothing to stop",
+                layout.root.display()
+            ));
             return Ok(ExitCode::SUCCESS);
         }
         None => {}
@@ -52,7 +55,11 @@ fn stop(layout: &Layout, pid: u32) -> anyhow::Result<()> {
     let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
     while layout.holder()? == Some(pid) {
         if Instant::now() > deadline {
-            bail!("PID {pid} did not stop within {} s: see {}", PATIENCE.as_secs(), layout.up_log().display());
+            bail!(
+                "PID {pid} did not stop within {} s: see {}",
+                PATIENCE.as_secs(),
+                layout.up_log().display()
+            );
         }
         // A bounded look at the lock; nothing is ever sent on this channel.
         if never.recv_timeout(LOOK_EVERY).is_ok() {

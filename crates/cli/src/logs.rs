@@ -34,9 +34,15 @@ struct Tail {
 
 impl Tail {
     fn open(path: &Path, prefixed: bool) -> anyhow::Result<Self> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
-        Ok(Self { name, file, at: 0, prefixed })
+        let name = pod_of(path).unwrap_or_default();
+        let file =
+            File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+        Ok(Self {
+            name,
+            file,
+            at: 0,
+            prefixed,
+        })
     }
 
     /// Prints the whole lines that were added since the last call.
@@ -47,7 +53,10 @@ impl Tail {
         self.file.seek(SeekFrom::Start(self.at))?;
         let mut bytes = Vec::new();
         self.file.read_to_end(&mut bytes)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         self.at += whole as u64;
         let mut out = std::io::stdout().lock();
         for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n') {
@@ -85,14 +94,23 @@ fn log_files(folder: &Path, pod: Option<&str>) -> anyhow::Result<Vec<PathBuf>> {
     let Some(pod) = pod else { return Ok(all) };
     let found: Vec<PathBuf> = all
         .iter()
-        .filter(|path| path.file_stem().is_some_and(|stem| stem == pod || stem.to_string_lossy().ends_with(&format!("_{pod}"))))
+        .filter(|path| pod_of(path).as_deref() == Some(pod))
         .cloned()
         .collect();
     if found.is_empty() {
-        let names: Vec<_> = all.iter().filter_map(|path| path.file_stem()).map(|stem| stem.to_string_lossy()).collect();
+        let names: Vec<_> = all.iter().filter_map(|path| pod_of(path)).collect();
         bail!("no log of a pod {pod:?}: there are {}", names.join(", "));
     }
     Ok(found)
+}
+
+/// Logs are called `NAMESPACE_POD_CONTAINER.log`.
+fn pod_of(path: &Path) -> Option<String> {
+    path.file_stem()?
+        .to_str()?
+        .split('_')
+        .nth(1)
+        .map(str::to_owned)
 }
 
 fn follow(folder: &Path, tails: &mut [Tail]) -> anyhow::Result<()> {
@@ -105,7 +123,9 @@ fn follow(folder: &Path, tails: &mut [Tail]) -> anyhow::Result<()> {
     watcher.watch(folder, notify::RecursiveMode::NonRecursive)?;
     loop {
         // The timeout only covers events that the file system did not report.
-        if woken.recv_timeout(Duration::from_secs(1)) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected) {
+        if woken.recv_timeout(Duration::from_secs(1))
+            == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+        {
             bail!("the file watcher ended");
         }
         for tail in tails.iter_mut() {

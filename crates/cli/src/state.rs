@@ -61,7 +61,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     fn lock(&self) -> PathBuf {
@@ -87,7 +89,8 @@ impl Layout {
     /// # Errors
     /// Says which PID holds it.
     pub(crate) fn acquire(&self) -> anyhow::Result<Lock> {
-        std::fs::create_dir_all(&self.root).with_context(|| format!("failed to create {}", self.root.display()))?;
+        std::fs::create_dir_all(&self.root)
+            .with_context(|| format!("failed to create {}", self.root.display()))?;
         let path = self.lock();
         let mut file = OpenOptions::new()
             .create(true)
@@ -114,7 +117,9 @@ impl Layout {
 
     /// The PID of the running `up`, if one holds the lock.
     pub(crate) fn holder(&self) -> anyhow::Result<Option<u32>> {
-        let Ok(mut file) = File::open(self.lock()) else { return Ok(None) };
+        let Ok(mut file) = File::open(self.lock()) else {
+            return Ok(None);
+        };
         if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             return Ok(None);
         }
@@ -135,7 +140,9 @@ impl Layout {
     /// The last status that was written, if any.
     pub(crate) fn read_status(&self) -> anyhow::Result<Option<Status>> {
         match std::fs::read(self.status()) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).context("failed to read status.json")?)),
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).context("failed to read status.json")?,
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context("failed to read status.json"),
         }
@@ -158,7 +165,9 @@ impl Layout {
     pub(crate) fn running_status(&self) -> anyhow::Result<Status> {
         match (self.holder()?, self.read_status()?) {
             (Some(_), Some(status)) => Ok(status),
-            (Some(pid), None) => bail!("`tidemark up` (PID {pid}) has not reported yet: try again in a moment"),
+            (Some(pid), None) => {
+                bail!("`tidemark up` (PID {pid}) has not reported yet: try again in a moment")
+            }
             (None, _) => bail!(
                 "no `tidemark up` runs on {}: start one with `tidemark up DIR`, name its --data-dir, or give \
                  --bootstrap-server",
@@ -184,7 +193,10 @@ mod tests {
         let layout = Layout::new(dir.path());
         let lock = layout.acquire().unwrap();
         let error = layout.acquire().unwrap_err().to_string();
-        assert!(error.contains(&format!("PID {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("PID {}", std::process::id())),
+            "{error}"
+        );
         assert_eq!(layout.holder().unwrap(), Some(std::process::id()));
         drop(lock);
         assert_eq!(layout.holder().unwrap(), None);
@@ -196,9 +208,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         assert_eq!(layout.read_status().unwrap(), None);
-        let status = Status { pid: 7, ready: true, ..Status::default() };
+        let status = Status {
+            pid: 7,
+            ready: true,
+            ..Status::default()
+        };
         layout.write_status(&status).unwrap();
         assert_eq!(layout.read_status().unwrap(), Some(status));
-        assert!(layout.running_status().unwrap_err().to_string().contains("no `tidemark up` runs"));
+        assert!(
+            layout
+                .running_status()
+                .unwrap_err()
+                .to_string()
+                .contains("no `tidemark up` runs")
+        );
     }
 }

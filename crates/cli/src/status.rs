@@ -23,19 +23,44 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         Output::Table => table(&status),
     };
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Objects, then pods, then problems.
 pub(crate) fn table(status: &Status) -> String {
     let objects = status.objects.iter().map(|object| {
-        let state = if object.ready { "Ready".to_owned() } else { object.phase.clone() };
-        vec![object.name.clone(), object.kind.clone(), state, object.message.clone()]
+        let state = if object.ready {
+            "Ready".to_owned()
+        } else {
+            object.phase.clone()
+        };
+        vec![
+            object.name.clone(),
+            object.kind.clone(),
+            state,
+            object.message.clone(),
+        ]
     });
     let pods = status.pods.iter().map(|pod| {
-        let state = if pod.ready { "Ready".to_owned() } else { pod.phase.clone() };
-        let pid = pod.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        vec![pod.name.clone(), pod.ip.clone(), format!("pid {pid}"), state, format!("restarts {}", pod.restarts)]
+        let state = if pod.ready {
+            "Ready".to_owned()
+        } else {
+            pod.phase.clone()
+        };
+        let pid = pod
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        vec![
+            pod.name.clone(),
+            pod.ip.clone(),
+            format!("pid {pid}"),
+            state,
+            format!("restarts {}", pod.restarts),
+        ]
     });
     let mut text = columns(objects);
     text.push('\n');
@@ -52,11 +77,22 @@ pub(crate) fn table(status: &Status) -> String {
 pub(crate) fn columns(rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = rows.collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> =
-        (0..count).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..count)
+        .map(|at| {
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let mut text = String::new();
     for row in &rows {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(line.join("  ").trim_end());
         text.push('\n');
     }
@@ -69,7 +105,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), "d".to_owned()]];
+        let rows = [
+            vec!["a".to_owned(), "bb".to_owned()],
+            vec!["ccc".to_owned(), "d".to_owned()],
+        ];
         assert_eq!(columns(rows.into_iter()), "a    bb\nccc  d\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
@@ -19,17 +19,32 @@ const CLUSTER_LABEL: &str = "tidemark.dev/cluster";
 ///
 /// # Errors
 /// The control plane did not answer.
-pub(crate) async fn gather(client: &Client, pid_of: impl Fn(&str, &str) -> Option<u32>) -> anyhow::Result<Status> {
-    let pods = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items;
+pub(crate) async fn gather(client: &Client) -> anyhow::Result<Status> {
+    let pods = Api::<Pod>::all(client.clone())
+        .list(&ListParams::default())
+        .await?
+        .items;
     let mut objects = Vec::new();
     for kind in ["KafkaCluster", "KafkaTopic"] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind));
-        let list = Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await?;
-        objects.extend(list.items.iter().map(|object| object_status(kind, object, &pods)));
+        let list = Api::<DynamicObject>::all_with(client.clone(), &resource)
+            .list(&ListParams::default())
+            .await?;
+        objects.extend(
+            list.items
+                .iter()
+                .map(|object| object_status(kind, object, &pods)),
+        );
     }
-    let pods = pods.iter().map(|pod| pod_status(pod, &pid_of)).collect();
+    let pods = pods.iter().map(pod_status).collect();
     let ready = !objects.is_empty() && objects.iter().all(|object| object.ready);
-    Ok(Status { pid: std::process::id(), ready, objects, pods, problems: Vec::new() })
+    Ok(Status {
+        pid: std::process::id(),
+        ready,
+        objects,
+        pods,
+        problems: Vec::new(),
+    })
 }
 
 fn object_status(kind: &str, object: &DynamicObject, pods: &[Pod]) -> ObjectStatus {
@@ -38,7 +53,9 @@ fn object_status(kind: &str, object: &DynamicObject, pods: &[Pod]) -> ObjectStat
     let ready = is_ready(status, object.metadata.generation);
     let phase = text(&status["phase"]).unwrap_or_else(|| "Pending".to_owned());
     let message = text(&status["message"]).unwrap_or_else(|| "waiting for the operator".to_owned());
-    let bootstrap = (kind == "KafkaCluster").then(|| bootstrap(object, pods)).flatten();
+    let bootstrap = (kind == "KafkaCluster")
+        .then(|| bootstrap(object, pods))
+        .flatten();
     ObjectStatus {
         kind: kind.to_owned(),
         namespace: object.namespace().unwrap_or_default(),
@@ -52,14 +69,24 @@ fn object_status(kind: &str, object: &DynamicObject, pods: &[Pod]) -> ObjectStat
 
 /// Ready is true, and was observed at the object's current generation.
 fn is_ready(status: &Value, generation: Option<i64>) -> bool {
-    status["conditions"].as_array().into_iter().flatten().any(|condition| {
-        condition["type"] == "Ready" && condition["status"] == "True" && condition["observedGeneration"].as_i64() == generation
-    })
+    status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|condition| {
+            condition["type"] == "Ready"
+                && condition["status"] == "True"
+                && condition["observedGeneration"].as_i64() == generation
+        })
 }
 
 /// The addresses of the cluster's pods with the port of its first listener.
 fn bootstrap(cluster: &DynamicObject, pods: &[Pod]) -> Option<String> {
-    let port = cluster.data["spec"]["listeners"].as_array().and_then(|list| list.first()).and_then(|first| first["port"].as_i64()).unwrap_or(9092);
+    let port = cluster.data["spec"]["listeners"]
+        .as_array()
+        .and_then(|list| list.first())
+        .and_then(|first| first["port"].as_i64())
+        .unwrap_or(9092);
     let mut addresses: Vec<(String, String)> = pods
         .iter()
         .filter(|pod| pod.namespace() == cluster.namespace())
@@ -67,40 +94,69 @@ fn bootstrap(cluster: &DynamicObject, pods: &[Pod]) -> Option<String> {
         .filter_map(|pod| Some((pod.name_any(), pod.status.as_ref()?.pod_ip.clone()?)))
         .collect();
     addresses.sort();
-    let joined: Vec<String> = addresses.iter().map(|(_, ip)| format!("{ip}:{port}")).collect();
+    let joined: Vec<String> = addresses
+        .iter()
+        .map(|(_, ip)| format!("{ip}:{port}"))
+        .collect();
     (!joined.is_empty()).then(|| joined.join(","))
 }
 
-fn pod_status(pod: &Pod, pid_of: impl Fn(&str, &str) -> Option<u32>) -> PodStatus {
+fn pod_status(pod: &Pod) -> PodStatus {
     let status = pod.status.clone().unwrap_or_default();
-    let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let containers = status.container_statuses.unwrap_or_default();
     PodStatus {
-        pid: pid_of(&namespace, &name),
-        namespace,
-        name,
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
         ip: status.pod_ip.unwrap_or_default(),
         ready,
-        restarts: status.container_statuses.iter().flatten().map(|container| container.restart_count).sum(),
+        restarts: containers
+            .iter()
+            .map(|container| container.restart_count)
+            .sum(),
         phase: status.phase.unwrap_or_default(),
+        pid: containers.iter().find_map(process_of),
     }
+}
+
+/// The node agent reports a running container's process as `process://PID`.
+fn process_of(container: &ContainerStatus) -> Option<u32> {
+    container.state.as_ref()?.running.as_ref()?;
+    container
+        .container_id
+        .as_ref()?
+        .strip_prefix("process://")?
+        .parse()
+        .ok()
 }
 
 /// One line a change of an object, for output that is not a terminal.
 pub(crate) fn changes(before: &Status, after: &Status, seconds: f64) -> Vec<String> {
     let mut lines = Vec::new();
     for object in &after.objects {
-        let old = before.objects.iter().find(|old| old.kind == object.kind && old.namespace == object.namespace && old.name == object.name);
+        let old = before.objects.iter().find(|old| {
+            old.kind == object.kind && old.namespace == object.namespace && old.name == object.name
+        });
         if old != Some(object) {
             lines.push(line(object, seconds));
         }
     }
     for old in &before.objects {
-        if !after.objects.iter().any(|new| new.kind == old.kind && new.namespace == old.namespace && new.name == old.name) {
+        if !after.objects.iter().any(|new| {
+            new.kind == old.kind && new.namespace == old.namespace && new.name == old.name
+        }) {
             lines.push(format!("{:<16} {:<14} deleted", old.name, old.kind));
         }
     }
-    for problem in after.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+    for problem in after
+        .problems
+        .iter()
+        .filter(|problem| !before.problems.contains(problem))
+    {
         lines.push(format!("! {problem}"));
     }
     lines
@@ -108,15 +164,34 @@ pub(crate) fn changes(before: &Status, after: &Status, seconds: f64) -> Vec<Stri
 
 /// One object as one line.
 pub(crate) fn line(object: &ObjectStatus, seconds: f64) -> String {
-    let state = if object.ready { String::new() } else { format!("[{}] ", object.phase) };
-    let bootstrap = object.bootstrap.as_ref().filter(|_| object.ready).map(|text| format!("   bootstrap {text}")).unwrap_or_default();
-    format!("{:<16} {:<14} {state}{}{bootstrap}   {seconds:.1}s", object.name, object.kind, object.message)
+    let state = if object.ready {
+        String::new()
+    } else {
+        format!("[{}] ", object.phase)
+    };
+    let bootstrap = object
+        .bootstrap
+        .as_ref()
+        .filter(|_| object.ready)
+        .map(|text| format!("   bootstrap {text}"))
+        .unwrap_or_default();
+    format!(
+        "{:<16} {:<14} {state}{}{bootstrap}   {seconds:.1}s",
+        object.name, object.kind, object.message
+    )
 }
 
 /// The closing line once everything is Ready.
 pub(crate) fn ready_line(seconds: f64, data_dir: &Path, detached: bool) -> String {
-    let stop = if detached { "`tidemark down` stops it, data stays" } else { "Ctrl-C stops, data stays" };
-    format!("ready in {seconds:.1}s · data in {} · {stop}", data_dir.display())
+    let stop = if detached {
+        "`tidemark down` stops it, data stays"
+    } else {
+        "Ctrl-C stops, data stays"
+    };
+    format!(
+        "ready in {seconds:.1}s · data in {} · {stop}",
+        data_dir.display()
+    )
 }
 
 #[cfg(test)]
@@ -142,9 +217,19 @@ mod tests {
             message: "no brokers yet".into(),
             bootstrap: None,
         };
-        let before = Status { objects: vec![object.clone()], ..Status::default() };
+        let before = Status {
+            objects: vec![object.clone()],
+            ..Status::default()
+        };
         assert_eq!(changes(&before, &before, 0.5), Vec::<String>::new());
-        let after = Status { objects: vec![ObjectStatus { ready: true, message: "6 partitions".into(), ..object }], ..Status::default() };
+        let after = Status {
+            objects: vec![ObjectStatus {
+                ready: true,
+                message: "6 partitions".into(),
+                ..object
+            }],
+            ..Status::default()
+        };
         assert_eq!(changes(&before, &after, 0.5).len(), 1);
         assert_eq!(changes(&after, &Status::default(), 0.5).len(), 1);
     }

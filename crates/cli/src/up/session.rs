@@ -1,0 +1,170 @@
+//! What runs together while `tidemark up` runs, and in which order does it stop?
+//!
+//! The control plane, the operator, the node agent, and a loop that applies the folder and reports. On a signal the
+//! node agent stops the pods first (controlled shutdown of all brokers at once), then the operator ends.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use controlplane::node::{NodeAgent, NodeConfig};
+use controlplane::{ControlPlane, ControlPlaneConfig};
+use notify::Watcher as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::UpArgs;
+use super::apply::Applier;
+use super::report;
+use super::screen::Screen;
+use crate::operator::local_admin;
+use crate::state::{Layout, Status};
+
+/// How often the control plane's revision is compared; a change is reported within this time.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// A burst of file events (an editor's write, rename, chmod) is one change once this long nothing more came.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// Runs until SIGINT or SIGTERM; SIGHUP reads the folder again.
+pub(crate) async fn run(args: UpArgs, layout: Layout) -> anyhow::Result<ExitCode> {
+    telemetry::init(&telemetry::LogConfig::default()).context("failed to set up logging")?;
+    let control_plane = ControlPlane::open(ControlPlaneConfig {
+        data_dir: Some(layout.root.join("api")),
+        crds: operator_core::crds(),
+        ..ControlPlaneConfig::default()
+    })?;
+    let client = control_plane.client();
+    let mut node = NodeConfig::new(client.clone(), &layout.root)?;
+    node.address_base = args.address_base;
+    node.port_base = args.port_base;
+    let agent = NodeAgent::new(node)?;
+
+    let (stop_pods, stop_operator) = (CancellationToken::new(), CancellationToken::new());
+    let mut config = operator::OperatorConfig::new(local_admin(agent.resolver()));
+    config.settings.auto_create_topics = true;
+    config.drift_interval = Duration::from_secs(5);
+    let operator = tokio::spawn(operator::run(
+        client.clone(),
+        config,
+        stop_operator.clone().cancelled_owned(),
+    ));
+    let agent = tokio::spawn(agent.run(stop_pods.clone()));
+
+    let follow = Follow::start(&args, &layout, control_plane.clone())?;
+    let outcome = follow.until_signal(operator).await;
+    stop_pods.cancel();
+    agent.await.context("the node agent failed")?;
+    stop_operator.cancel();
+    outcome?;
+    layout.clear_status()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The loop that follows the folder and reports.
+struct Follow {
+    applier: Applier,
+    screen: Screen,
+    layout: Layout,
+    control_plane: ControlPlane,
+    problems: Vec<String>,
+    last: Status,
+    revision: Option<u64>,
+    changed: mpsc::Receiver<()>,
+    _watcher: notify::RecommendedWatcher,
+}
+
+impl Follow {
+    fn start(args: &UpArgs, layout: &Layout, control_plane: ControlPlane) -> anyhow::Result<Self> {
+        // One pending wake-up is enough: a pass reads the whole folder.
+        let (wake, changed) = mpsc::channel(1);
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                if event.is_ok_and(|event| !event.kind.is_access()) {
+                    // A full channel means that a wake-up is already pending.
+                    drop(wake.try_send(()));
+                }
+            })?;
+        watcher
+            .watch(&args.dir, notify::RecursiveMode::Recursive)
+            .with_context(|| format!("failed to watch {}", args.dir.display()))?;
+        Ok(Self {
+            applier: Applier::new(control_plane.client(), args.dir.clone())?,
+            screen: Screen::new(args.output, layout.root.clone()),
+            layout: layout.clone(),
+            control_plane,
+            problems: Vec::new(),
+            last: Status::default(),
+            revision: None,
+            changed,
+            _watcher: watcher,
+        })
+    }
+
+    async fn until_signal(
+        mut self,
+        mut operator: tokio::task::JoinHandle<Result<(), operator::OperatorError>>,
+    ) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut tick = tokio::time::interval(REPORT_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pass().await?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                _ = hang_up.recv() => self.pass().await?,
+                Some(()) = self.changed.recv() => {
+                    self.wait_for_quiet().await;
+                    self.pass().await?;
+                }
+                _ = tick.tick() => self.report().await?,
+                ended = &mut operator => {
+                    ended.context("the operator failed")??;
+                    anyhow::bail!("the operator ended although nobody asked it to");
+                }
+            }
+        }
+    }
+
+    async fn wait_for_quiet(&mut self) {
+        let mut until = Instant::now() + QUIET;
+        while let Ok(Some(())) = tokio::time::timeout_at(until, self.changed.recv()).await {
+            until = Instant::now() + QUIET;
+        }
+    }
+
+    /// Applies the folder; what is wrong is shown until a later pass no longer finds it.
+    async fn pass(&mut self) -> anyhow::Result<()> {
+        match self.applier.pass().await {
+            Ok(outcome) => {
+                self.screen.news(&outcome.news)?;
+                self.problems = outcome.problems;
+            }
+            // The folder may be gone for a moment (a checkout, a rename): what runs keeps running.
+            Err(error) => self.problems = vec![format!("{error:#}")],
+        }
+        self.revision = None;
+        self.report().await
+    }
+
+    async fn report(&mut self) -> anyhow::Result<()> {
+        let revision = self.control_plane.revision();
+        if self.revision == Some(revision) {
+            return Ok(());
+        }
+        let mut status = report::gather(&self.control_plane.client()).await?;
+        status.problems.clone_from(&self.problems);
+        status.ready &= status.problems.is_empty();
+        self.revision = Some(revision);
+        if status != self.last {
+            self.layout.write_status(&status)?;
+            self.screen.show(&status, false)?;
+            self.last = status;
+        }
+        Ok(())
+    }
+}
