@@ -90,6 +90,13 @@ impl FakeCluster {
                 };
                 answer(stream, frame, &response).await;
             }
+            _ => self.serve_group(stream, frame).await,
+        }
+        true
+    }
+
+    async fn serve_group(&self, stream: &mut DuplexStream, frame: &RequestFrame) {
+        match frame.api_key {
             ApiKey::JoinGroup => {
                 let response = self.state.lock().group.join(&frame.decode().unwrap());
                 answer(stream, frame, &response).await;
@@ -117,7 +124,6 @@ impl FakeCluster {
             }
             other => panic!("the fake broker does not serve {other}"),
         }
-        true
     }
 }
 
