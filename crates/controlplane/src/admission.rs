@@ -95,6 +95,18 @@ fn check_type(object: &Value, kind: &Kind) -> Result<(), ApiError> {
         )));
     }
     if !given_kind.is_empty() && given_kind != kind.kind {
+        if kind.custom {
+            let name = object
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let error = FieldError::invalid(
+                "kind",
+                &json!(given_kind),
+                &format!("must be {}", kind.kind),
+            );
+            return Err(ApiError::invalid(&kind.group, given_kind, name, &[error]));
+        }
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({given_kind}) does not match the expected kind ({})",
             kind.kind
@@ -145,6 +157,9 @@ pub(crate) fn validate(
 ) -> Result<(), ApiError> {
     let mut errors = metadata::validate(object, old, kind);
     errors.extend(kind.schema().validate(object, old));
+    if let Some(scale) = &kind.scale {
+        errors.extend(scale_accessor(object, &scale.spec_replicas));
+    }
     if kind.custom {
         if errors.iter().any(blocks_cel) {
             let detail = "some validation rules were not checked because the object was invalid; \
@@ -165,6 +180,27 @@ pub(crate) fn validate(
         .and_then(Value::as_str)
         .unwrap_or_default();
     Err(ApiError::invalid(&kind.group, &kind.kind, name, &errors))
+}
+
+/// The scale subresource reads its replicas from here; the API server says when it cannot.
+fn scale_accessor(object: &Value, pointer: &str) -> Option<FieldError> {
+    let value = object
+        .pointer(pointer)
+        .filter(|v| !v.is_i64() && !v.is_u64())?;
+    let shown = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    let go_type = match value {
+        Value::String(_) => "string",
+        Value::Number(_) => "float64",
+        Value::Bool(_) => "bool",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        Value::Null => "<nil>",
+    };
+    let path = pointer.replace('/', ".");
+    let detail = format!("{path} accessor error: {shown} is of the type {go_type}, expected int64");
+    Some(FieldError::invalid(&path, &json!(0), &detail))
 }
 
 /// Errors after which the API server does not trust the object's shape enough to run CEL rules.

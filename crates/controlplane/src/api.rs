@@ -140,9 +140,15 @@ impl Api {
             manager: field_manager(&query, request.user_agent),
             now,
         };
+        let rederived = !kind.custom
+            && (path.subresource == "status" || matches!(kind.kind.as_str(), "Event" | "Lease"));
         let metadata_only = request.accept.contains("as=PartialObjectMetadata");
         match self.dispatch(&call, verb)? {
             Answer::Document(mut reply) => {
+                if rederived {
+                    // What its controller would write again after a power loss need not be waited for.
+                    reply.ticket = None;
+                }
                 if served == ServedAs::NewEvents {
                     events_alias::to_served(&mut reply.body);
                 }

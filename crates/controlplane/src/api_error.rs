@@ -136,6 +136,9 @@ pub struct ApiError {
     pub(crate) details: Map<String, Value>,
 }
 
+/// The reason of refusals that are not a Status but plain text.
+pub(crate) const PLAIN_TEXT: &str = "PlainText";
+
 /// `plural.group`, or `plural` for the core group; the wire prints resources and kinds this way.
 pub(crate) fn qualified(name: &str, group: &str) -> String {
     if group.is_empty() {
@@ -185,13 +188,9 @@ impl ApiError {
         Self::new(404, "NotFound", message).with(about(group, plural, name))
     }
 
-    /// A path or kind that is not served here at all.
+    /// A path or kind that is not served here at all; the API server's mux answers in plain text.
     pub(crate) fn no_such_path() -> Self {
-        Self::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource".to_owned(),
-        )
+        Self::new(404, PLAIN_TEXT, "404 page not found".to_owned())
     }
 
     pub(crate) fn already_exists(group: &str, plural: &str, name: &str) -> Self {
@@ -285,9 +284,10 @@ impl ApiError {
     }
 
     pub(crate) fn unsupported_media_type(got: &str, accepted: &[&str]) -> Self {
+        tracing::debug!(got, "a body of a type that is not served");
+        let list = accepted.join(", ");
         let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {} (got {got:?})",
-            accepted.join(", ")
+            "the body of the request was in an unknown format - accepted media types include: {list}"
         );
         Self::new(415, "UnsupportedMediaType", message)
     }
@@ -305,8 +305,9 @@ impl ApiError {
         Self::new(504, "Timeout", message).with(details)
     }
 
-    pub(crate) fn unprocessable(group: &str, plural: &str, name: &str, message: &str) -> Self {
-        Self::new(422, "Invalid", message.to_owned()).with(about(group, plural, name))
+    /// A patch that does not apply.
+    pub(crate) fn unprocessable(message: &str) -> Self {
+        Self::new(422, "Invalid", message.to_owned())
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

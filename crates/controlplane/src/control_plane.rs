@@ -130,7 +130,7 @@ fn ensure_namespace(api: &Api, name: &str) {
         Ok(_) => {}
         Err(e) if e.reason() == "AlreadyExists" => {}
         Err(e) => {
-            tracing::error!(namespace = name, error = %e, "failed to create a standard namespace")
+            tracing::error!(namespace = name, error = %e, "failed to create a standard namespace");
         }
     }
 }

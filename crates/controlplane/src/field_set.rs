@@ -114,10 +114,10 @@ impl FieldSet {
     pub(crate) fn subtract(&mut self, other: &Self) -> bool {
         self.member &= !other.member;
         for (step, child) in &other.children {
-            if let Some(mine) = self.children.get_mut(step) {
-                if !mine.subtract(child) {
-                    self.children.remove(step);
-                }
+            if let Some(mine) = self.children.get_mut(step)
+                && !mine.subtract(child)
+            {
+                self.children.remove(step);
             }
         }
         !self.is_empty()
@@ -183,20 +183,27 @@ impl FieldSet {
     /// The paths an object sets.
     pub(crate) fn of(value: &Value, schema: Option<&Schema>) -> Self {
         let mut set = Self::default();
-        set.collect(value, schema);
+        set.collect(value, schema, false);
         set
     }
 
-    fn collect(&mut self, value: &Value, schema: Option<&Schema>) {
+    /// Every path of an object, those of containers included: what a comparison of two versions speaks of.
+    fn everything(value: &Value, schema: Option<&Schema>) -> Self {
+        let mut set = Self::default();
+        set.collect(value, schema, true);
+        set
+    }
+
+    fn collect(&mut self, value: &Value, schema: Option<&Schema>, containers: bool) {
         match value {
             Value::Object(map) if !schema.is_some_and(|s| s.atomic_map) => {
                 for (name, child) in map {
                     let child_schema = schema.and_then(|s| s.child(name)).map(AsRef::as_ref);
                     let inner = self.children.entry(Step::Field(name.clone())).or_default();
-                    inner.collect(child, child_schema);
+                    inner.collect(child, child_schema, containers);
                     let empty = child.is_null() || child.as_object().is_some_and(Map::is_empty);
                     let map_entry = !schema.is_some_and(|s| s.declares(name));
-                    inner.member |= empty || map_entry;
+                    inner.member |= empty || map_entry || containers;
                 }
                 // A declared field that holds an empty keyed list owns nothing, like structured-merge-diff.
                 self.children.retain(|_, inner| !inner.is_empty());
@@ -204,11 +211,11 @@ impl FieldSet {
             Value::Array(items) if schema.is_some_and(|s| s.list != ListKind::Atomic) => {
                 let schema = schema.expect("the guard saw a schema");
                 for item in items {
-                    let Some(step) = item_step(item, &schema.list) else {
+                    let Some(step) = item_step(item, Some(schema)) else {
                         continue;
                     };
                     let inner = self.children.entry(step).or_default();
-                    inner.collect(item, schema.items.as_deref());
+                    inner.collect(item, schema.items.as_deref(), containers);
                     inner.member = true;
                 }
             }
@@ -224,19 +231,23 @@ impl FieldSet {
     }
 }
 
-/// The step that names a list item, or `None` when it lacks its keys (validation refuses such items).
-pub(crate) fn item_step(item: &Value, list: &ListKind) -> Option<Step> {
-    match list {
+/// The step that names a list item, or `None` when it lacks its keys (validation refuses such items). A key that is
+/// absent but has a default counts with its default, as `protocol: TCP` of a port.
+pub(crate) fn item_step(item: &Value, schema: Option<&Schema>) -> Option<Step> {
+    let schema = schema?;
+    match &schema.list {
         ListKind::Atomic => None,
         ListKind::Set => Some(Step::Value(item.to_string())),
         ListKind::Map(keys) => {
+            let default = |key: &String| schema.items.as_ref()?.child(key)?.default.as_ref();
             let identity: BTreeMap<&String, &Value> = keys
                 .iter()
-                .filter_map(|k| Some((k, item.get(k)?)))
+                .filter_map(|key| Some((key, item.get(key).or_else(|| default(key))?)))
                 .collect();
-            (!identity.is_empty())
-                .then(|| serde_json::to_string(&identity).ok().map(Step::Key))
-                .flatten()
+            if identity.is_empty() {
+                return None;
+            }
+            serde_json::to_string(&identity).ok().map(Step::Key)
         }
     }
 }
@@ -252,8 +263,8 @@ pub(crate) struct Difference {
 /// Compares two versions field by field.
 pub(crate) fn difference(old: &Value, new: &Value, schema: &Schema) -> Difference {
     let (old_set, new_set) = (
-        FieldSet::of(old, Some(schema)),
-        FieldSet::of(new, Some(schema)),
+        FieldSet::everything(old, Some(schema)),
+        FieldSet::everything(new, Some(schema)),
     );
     let mut removed = old_set.clone();
     removed.subtract(&new_set);
@@ -304,12 +315,9 @@ pub(crate) fn schema_at<'s>(schema: Option<&'s Schema>, step: &Step) -> Option<&
 pub(crate) fn at<'v>(value: &'v Value, step: &Step, schema: Option<&Schema>) -> Option<&'v Value> {
     match step {
         Step::Field(name) => value.get(name),
-        Step::Key(_) | Step::Value(_) => {
-            let list = schema.map_or(&ListKind::Atomic, |s| &s.list);
-            value
-                .as_array()?
-                .iter()
-                .find(|item| item_step(item, list).as_ref() == Some(step))
-        }
+        Step::Key(_) | Step::Value(_) => value
+            .as_array()?
+            .iter()
+            .find(|item| item_step(item, schema).as_ref() == Some(step)),
     }
 }

@@ -64,7 +64,7 @@ fn look_at(api: &Api, state: &mut State, key: &Key) -> Result<(), ApiError> {
             Some((_, owner))
                 if is_terminating(owner) && finalizers(owner).contains(&"foregroundDeletion") =>
             {
-                waiting += 1
+                waiting += 1;
             }
             Some(_) => solid += 1,
         }

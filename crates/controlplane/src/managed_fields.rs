@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::field_set::{FieldSet, difference};
+use crate::kinds::Kind;
 use crate::schema::Schema;
 
 /// How a manager writes.
@@ -83,10 +84,13 @@ pub(crate) fn encode(object: &mut Value, mut entries: Vec<Entry>) {
     entries.retain(|entry| !entry.fields.is_empty());
     entries.sort_by(|a, b| {
         let rank = |e: &Entry| {
+            let apply_first = e.operation == Operation::Update;
             (
-                e.operation == Operation::Update,
+                apply_first,
                 e.time.clone(),
                 e.manager.clone(),
+                e.api_version.clone(),
+                e.subresource.clone(),
             )
         };
         rank(a).cmp(&rank(b))
@@ -156,12 +160,14 @@ pub(crate) fn record_update(
     schema: &Schema,
     writer: Entry,
     now: Timestamp,
+    owned_part: impl Fn(&mut FieldSet),
 ) {
     let mut entries = decode(old.unwrap_or(new));
     let empty = json!({});
     let mut diff = difference(old.unwrap_or(&empty), new, schema);
     strip_bookkeeping(&mut diff.changed);
     strip_bookkeeping(&mut diff.removed);
+    owned_part(&mut diff.changed);
     for entry in entries.iter_mut().filter(|e| !e.same_manager(&writer)) {
         entry.fields.subtract(&diff.changed);
         entry.fields.subtract(&diff.removed);
@@ -184,4 +190,13 @@ pub(crate) fn record_update(
 /// RFC 3339 with whole seconds, as `metav1.Time` is written.
 pub(crate) fn stamp(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A writer owns only what its endpoint can write: status there, everything else here.
+pub(crate) fn keep_own_part(set: &mut FieldSet, kind: &Kind, subresource: &str) {
+    if subresource == "status" {
+        set.retain_top(|name| name == "status");
+    } else if kind.status {
+        set.retain_top(|name| name != "status");
+    }
 }

@@ -72,9 +72,9 @@ pub(crate) struct Schema {
     pub(crate) nullable: bool,
     /// `x-kubernetes-preserve-unknown-fields`: unknown fields stay.
     pub(crate) preserve_unknown: bool,
-    pub(crate) properties: BTreeMap<String, Arc<Schema>>,
+    pub(crate) properties: BTreeMap<String, Arc<Self>>,
     pub(crate) additional: Additional,
-    pub(crate) items: Option<Arc<Schema>>,
+    pub(crate) items: Option<Arc<Self>>,
     pub(crate) list: ListKind,
     /// `x-kubernetes-map-type: atomic`: one owner for the whole object.
     pub(crate) atomic_map: bool,

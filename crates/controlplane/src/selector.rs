@@ -202,7 +202,12 @@ fn parse_label(term: &str) -> Result<LabelRule, ApiError> {
             vec![value.trim().to_owned()],
         ));
     }
-    if term.is_empty() || term.contains(char::is_whitespace) {
+    if let Some(second) = term.split_whitespace().nth(1) {
+        return Err(ApiError::bad_request(format!(
+            "unable to parse requirement: found '{second}', expected: in, notin, =, ==, !=, gt, lt"
+        )));
+    }
+    if term.is_empty() {
         return Err(bad());
     }
     Ok(LabelRule::Exists(term.to_owned()))

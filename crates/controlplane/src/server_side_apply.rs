@@ -114,7 +114,7 @@ fn merge(live: Option<&Value>, intent: &Value, schema: Option<&Schema>) -> Value
 /// Items of a keyed list: the live order is kept, applied items that are new come after the item they follow in the
 /// intent (or at the end), as recent API servers do.
 fn merge_list(live: &[Value], intent: &[Value], schema: &Schema) -> Vec<Value> {
-    let step = |item: &Value| item_step(item, &schema.list);
+    let step = |item: &Value| item_step(item, Some(schema));
     let mut out: Vec<Value> = live.to_vec();
     let mut after: Option<usize> = None;
     for item in intent {
@@ -166,8 +166,7 @@ fn remove(value: &mut Value, step: &Step, schema: Option<&Schema>) {
             map.remove(name);
         }
         (Value::Array(items), Step::Key(_) | Step::Value(_)) => {
-            let list = schema.map_or(ListKind::Atomic, |s| s.list.clone());
-            items.retain(|item| item_step(item, &list).as_ref() != Some(step));
+            items.retain(|item| item_step(item, schema).as_ref() != Some(step));
         }
         _ => {}
     }
@@ -176,12 +175,9 @@ fn remove(value: &mut Value, step: &Step, schema: Option<&Schema>) {
 fn at_mut<'v>(value: &'v mut Value, step: &Step, schema: Option<&Schema>) -> Option<&'v mut Value> {
     match step {
         Step::Field(name) => value.get_mut(name),
-        Step::Key(_) | Step::Value(_) => {
-            let list = schema.map_or(ListKind::Atomic, |s| s.list.clone());
-            value
-                .as_array_mut()?
-                .iter_mut()
-                .find(|item| item_step(item, &list).as_ref() == Some(step))
-        }
+        Step::Key(_) | Step::Value(_) => value
+            .as_array_mut()?
+            .iter_mut()
+            .find(|item| item_step(item, schema).as_ref() == Some(step)),
     }
 }

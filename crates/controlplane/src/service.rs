@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use kube::client::Body;
 
 use crate::api::{Answer, Api, Incoming, Reply};
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, PLAIN_TEXT};
 
 /// The in-process API server, as `kube::Client::new` wants it.
 #[derive(Debug, Clone)]
@@ -102,6 +102,13 @@ fn document(reply: Reply) -> Result<Response<ResponseBody>, tower::BoxError> {
 
 /// A Status response for an error.
 pub(crate) fn refuse(error: &ApiError) -> Result<Response<ResponseBody>, tower::BoxError> {
+    if error.reason == PLAIN_TEXT {
+        let text = Full::new(Bytes::from(format!("{}\n", error.message))).boxed_unsync();
+        let builder = Response::builder().status(StatusCode::from_u16(error.code)?);
+        return Ok(builder
+            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+            .body(text)?);
+    }
     let mut builder = json_response(StatusCode::from_u16(error.code)?);
     if let Some(seconds) = error.details.get("retryAfterSeconds") {
         builder = builder.header(header::RETRY_AFTER, seconds.to_string());

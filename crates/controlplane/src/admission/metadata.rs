@@ -78,10 +78,19 @@ pub(super) fn validate(object: &Value, old: Option<&Value>, kind: &Kind) -> Vec<
             .filter(|f| !before.contains(f))
             .collect();
         if !added.is_empty() {
+            let list = added
+                .iter()
+                .map(|f| format!("{f:?}"))
+                .collect::<Vec<_>>()
+                .join(", ");
             let detail = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+                "no new finalizers can be added if the object is being deleted, \
+                 found new finalizers []string{{{list}}}"
             );
-            errors.push(FieldError::forbidden("metadata.finalizers", &detail));
+            // The API server checks custom kinds twice, and says it twice.
+            for _ in 0..=usize::from(kind.custom) {
+                errors.push(FieldError::forbidden("metadata.finalizers", &detail));
+            }
         }
     }
     errors

@@ -8,8 +8,8 @@ use crate::admission;
 use crate::api_error::ApiError;
 use crate::field_set::FieldSet;
 use crate::kinds::Kind;
-use crate::managed_fields::{Entry, Operation, record_update, stamp};
-use crate::store::{Key, State, Ticket, is_terminating};
+use crate::managed_fields::{Entry, Operation, keep_own_part, record_update, stamp};
+use crate::store::{Key, State, Ticket, finalizers, is_terminating};
 
 impl Api {
     pub(super) fn create(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -26,7 +26,7 @@ impl Api {
             .and_then(Value::as_str)
             .is_some_and(|rv| !rv.is_empty())
         {
-            return Err(ApiError::bad_request(
+            return Err(ApiError::unclassified(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
@@ -37,7 +37,9 @@ impl Api {
         let writer = self.update_entry(call);
         let mut state = self.store.lock();
         let (stored, ticket) = self.insert(&mut state, call, object, dry_run, |object| {
-            record_update(None, object, call.kind.schema(), writer, call.now);
+            record_update(None, object, call.kind.schema(), writer, call.now, |set| {
+                keep_own_part(set, call.kind, "");
+            });
         })?;
         let warnings = warnings
             .into_iter()
@@ -86,8 +88,9 @@ impl Api {
             self.check_namespace(state, kind, &key)?;
         }
         begin(&mut object, kind, call.now);
-        own(&mut object);
         admission::default(&mut object, kind);
+        own(&mut object);
+        protect(&mut object, kind);
         admission::validate(&object, None, kind, &self.evaluator)?;
         if state.objects.contains_key(&key) {
             return Err(ApiError::already_exists(
@@ -141,6 +144,11 @@ fn begin(object: &mut Value, kind: &Kind, now: jiff::Timestamp) {
             "PersistentVolumeClaim" => object["status"] = json!({"phase": "Pending"}),
             "StatefulSet" => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
             "Deployment" => object["status"] = json!({}),
+            "PodDisruptionBudget" => {
+                object["status"] = json!({
+                    "disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0,
+                });
+            }
             "Service" => object["status"] = json!({"loadBalancer": {}}),
             _ => {}
         }
@@ -161,6 +169,20 @@ fn begin(object: &mut Value, kind: &Kind, now: jiff::Timestamp) {
     metadata.insert("creationTimestamp".to_owned(), json!(stamp(now)));
     if kind.generation {
         metadata.insert("generation".to_owned(), json!(1));
+    }
+}
+
+/// What mutating admission adds after ownership was recorded: a claim in use must not vanish
+/// (StorageObjectInUseProtection).
+fn protect(object: &mut Value, kind: &Kind) {
+    const PROTECTION: &str = "kubernetes.io/pvc-protection";
+    if kind.kind != "PersistentVolumeClaim" {
+        return;
+    }
+    let mut held: Vec<String> = finalizers(object).into_iter().map(str::to_owned).collect();
+    if !held.iter().any(|f| f == PROTECTION) {
+        held.push(PROTECTION.to_owned());
+        object["metadata"]["finalizers"] = json!(held);
     }
 }
 

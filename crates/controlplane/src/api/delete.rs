@@ -211,19 +211,26 @@ fn check_preconditions(
             .to_owned()
     };
     let wanted = [
-        ("UID", options.uid.as_deref(), stored("uid")),
+        (
+            "UID",
+            options.uid.as_deref(),
+            stored("uid"),
+            "deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             options.resource_version.as_deref(),
             stored("resourceVersion"),
+            "modified",
         ),
     ];
-    for (what, wanted, stored) in wanted {
+    for (what, wanted, stored, guess) in wanted {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != stored) {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {stored}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({stored}). \
+                 The object might have been {guess}"
             );
-            return Err(ApiError::conflict(&kind.group, &kind.plural, name, &why));
+            return Err(ApiError::conflict(&kind.group, &kind.kind, name, &why));
         }
     }
     Ok(())

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use super::update::Candidate;
 use super::{Api, Call, Reply};
 use crate::admission;
-use crate::api_error::ApiError;
-use crate::field_set::FieldSet;
-use crate::managed_fields::{Entry, Operation};
+use crate::api_error::{ApiError, FieldError};
+use crate::managed_fields::{Entry, Operation, keep_own_part};
 use crate::request::FieldValidation;
 use crate::server_side_apply;
 use crate::store::{State, uid_of};
@@ -80,12 +79,21 @@ impl Api {
     fn apply(&self, call: &Call<'_>) -> Result<Reply, ApiError> {
         let dry_run = call.query.dry_run()?;
         if call.query.get("fieldManager").is_none() {
-            return Err(ApiError::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            let error = FieldError::required("fieldManager", "is required for apply patch");
+            return Err(ApiError::invalid(
+                "meta.k8s.io",
+                "PatchOptions",
+                "",
+                &[error],
             ));
         }
         let mut intent = admission::decode(call.body, true)?;
         check_intent(&intent, call)?;
+        let given_namespace = intent
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         // Apply knows no leniency: a field outside the schema cannot be owned.
         let unknown = admission::fit_to_kind(
             &mut intent,
@@ -96,7 +104,7 @@ impl Api {
         if let Some(first) = unknown.first() {
             return Err(ApiError::unclassified(format!(
                 "failed to create typed patch object ({}/{}; {}): .{first}: field not declared in schema",
-                call.path.namespace,
+                given_namespace,
                 call.path.name,
                 call.kind.gvk()
             )));
@@ -144,7 +152,7 @@ impl Api {
             self.applier(call),
             force,
             call.now,
-            |set| owned_part(set, call),
+            |set| keep_own_part(set, call.kind, &call.path.subresource),
         )?;
         let (body, ticket) = self.finish(
             state,
@@ -191,7 +199,7 @@ impl Api {
             self.applier(call),
             true,
             call.now,
-            |set| owned_part(set, call),
+            |set| keep_own_part(set, call.kind, &call.path.subresource),
         )?;
         let (body, ticket) = self.insert(state, call, object, dry_run, |_| {})?;
         Ok(Reply {
@@ -200,15 +208,6 @@ impl Api {
             warnings: Vec::new(),
             ticket,
         })
-    }
-}
-
-/// An applier owns only what its endpoint can write: status there, everything else here.
-fn owned_part(set: &mut FieldSet, call: &Call<'_>) {
-    if call.path.subresource == "status" {
-        set.retain_top(|name| name == "status");
-    } else if call.kind.status {
-        set.retain_top(|name| name != "status");
     }
 }
 
@@ -278,7 +277,8 @@ fn json_patch(object: &mut Value, patch: Value, call: &Call<'_>) -> Result<(), A
     let patch: json_patch::Patch = serde_json::from_value(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     json_patch::patch(object, &patch).map_err(|e| {
-        let text = format!("the server rejected our request due to an error in our request: {e}");
-        ApiError::unprocessable(&call.kind.group, &call.kind.plural, &call.path.name, &text)
+        // The API server does not say which operation failed; neither does the answer, but the log does.
+        tracing::debug!(name = %call.path.name, error = %e, "a JSON patch does not apply");
+        ApiError::unprocessable("the server rejected our request due to an error in our request")
     })
 }

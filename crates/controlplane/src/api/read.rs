@@ -31,6 +31,10 @@ impl Api {
         let rest = items.get(start..).unwrap_or_default();
         let shown = rest.len().min(limit.unwrap_or(usize::MAX));
         let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if call.kind.custom {
+            // Lists of custom kinds always carry the field; kube takes an empty one for none.
+            metadata["continue"] = json!("");
+        }
         if shown < rest.len() {
             let id = id.unwrap_or_else(|| {
                 self.store.lock().remember_page(Page {

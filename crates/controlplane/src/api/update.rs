@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Api, Call, Reply};
 use crate::admission;
 use crate::api_error::{ApiError, FieldError};
-use crate::managed_fields::record_update;
+use crate::managed_fields::{keep_own_part, record_update};
 use crate::store::{Key, State, Ticket, finalizers, is_terminating};
 
 /// A candidate for storing over an existing object.
@@ -48,7 +48,7 @@ impl Api {
             );
             return Err(ApiError::invalid(
                 &call.kind.group,
-                &call.kind.kind,
+                &call.kind.plural,
                 &call.path.name,
                 &[error],
             ));
@@ -111,6 +111,9 @@ impl Api {
                 kind.schema(),
                 self.update_entry(call),
                 call.now,
+                |set| {
+                    keep_own_part(set, kind, &call.path.subresource);
+                },
             );
         }
         if new == **old {

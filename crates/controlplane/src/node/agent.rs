@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt as _};
@@ -189,64 +192,55 @@ impl Node {
         let client = self.shared.client.clone();
         let pods = view.pods.state();
         let claim_list = view.claims.state();
-        let mut fine = true;
-        let mut note = |what: &str, name: String, result: Result<(), String>| {
-            if let Err(e) = result {
-                tracing::warn!(
-                    kind = what,
-                    name,
-                    error = e,
-                    "a controller failed; it tries again"
-                );
-                fine = false;
-            }
-        };
-        for set in view.stateful_sets.state() {
-            let namespace = set.namespace();
-            let here: Vec<Arc<Pod>> = pods
-                .iter()
-                .filter(|p| p.namespace() == namespace)
+        let data_dir = &self.shared.data_dir;
+        let here = |namespace: Option<String>| -> Vec<Arc<Pod>> {
+            pods.iter()
+                .filter(|pod| pod.namespace() == namespace)
                 .cloned()
-                .collect();
-            let plan = statefulset::plan(&set, &here, &claim_list);
-            let result = statefulset::reconcile(&client, &set, plan).await;
+                .collect()
+        };
+        let sets = async |set: Arc<StatefulSet>| {
+            let plan = statefulset::plan(&set, &here(set.namespace()), &claim_list);
+            let result = statefulset::reconcile(&client, data_dir, &set, plan).await;
             note(
                 "StatefulSet",
-                set.name_any(),
-                result.map_err(|e| e.to_string()),
-            );
-        }
-        for item in view.deployments.state() {
-            let namespace = item.namespace();
-            let here: Vec<Arc<Pod>> = pods
-                .iter()
-                .filter(|p| p.namespace() == namespace)
-                .cloned()
-                .collect();
-            let result =
-                deployment::reconcile(&client, &item, deployment::plan(&item, &here)).await;
+                &set.name_any(),
+                result.map_err(|e| chain(&e)),
+            )
+        };
+        let deployments = async |item: Arc<Deployment>| {
+            let plan = deployment::plan(&item, &here(item.namespace()));
+            let result = deployment::reconcile(&client, &item, plan).await;
             note(
                 "Deployment",
-                item.name_any(),
-                result.map_err(|e| e.to_string()),
-            );
-        }
-        for claim in &claim_list {
-            let result = claims::reconcile(&client, &self.shared.data_dir, claim, &pods).await;
+                &item.name_any(),
+                result.map_err(|e| chain(&e)),
+            )
+        };
+        let bind = async |claim: &Arc<PersistentVolumeClaim>| {
+            let result = claims::reconcile(&client, data_dir, claim, &pods).await;
             note(
                 "PersistentVolumeClaim",
-                claim.name_any(),
+                &claim.name_any(),
                 result.map_err(|e| chain(&e)),
-            );
-        }
-        for budget in view.budgets.state() {
+            )
+        };
+        let count = async |budget: Arc<PodDisruptionBudget>| {
             let result = budgets::reconcile(&client, &budget, &pods).await;
             note(
                 "PodDisruptionBudget",
-                budget.name_any(),
-                result.map_err(|e| e.to_string()),
-            );
-        }
+                &budget.name_any(),
+                result.map_err(|e| chain(&e)),
+            )
+        };
+        // All at once: each answer waits for the disk, and waits are shared.
+        let (a, b, c, d) = tokio::join!(
+            join_all(view.stateful_sets.state().into_iter().map(sets)),
+            join_all(view.deployments.state().into_iter().map(deployments)),
+            join_all(claim_list.iter().map(bind)),
+            join_all(view.budgets.state().into_iter().map(count)),
+        );
+        let fine = [a, b, c, d].concat().into_iter().all(|fine| fine);
         fine & self.run_pods(pods).await
     }
 
@@ -398,6 +392,22 @@ impl Node {
             if let Err(e) = running.task.await {
                 tracing::error!(error = %e, "a pod's task ended badly");
             }
+        }
+    }
+}
+
+/// Says what failed; whether nothing did.
+fn note(what: &str, name: &str, result: Result<(), String>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(e) => {
+            tracing::warn!(
+                kind = what,
+                name,
+                error = e,
+                "a controller failed; it tries again"
+            );
+            false
         }
     }
 }

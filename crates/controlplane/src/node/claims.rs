@@ -10,7 +10,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::addresses::replace_file;
 use super::statefulset::unless_gone;
@@ -38,6 +38,17 @@ pub(crate) enum ClaimError {
 /// The folder of a claim.
 pub(crate) fn folder(data_dir: &Path, namespace: &str, claim: &str) -> PathBuf {
     data_dir.join("volumes").join(namespace).join(claim)
+}
+
+/// Gives a claim that is about to be created its name and what binding would add.
+pub(crate) fn prepare(claim: &mut PersistentVolumeClaim, namespace: &str, name: &str) {
+    claim.metadata.name = Some(name.to_owned());
+    claim.metadata.namespace = Some(namespace.to_owned());
+    claim.spec.get_or_insert_default().volume_name = Some(volume_name(namespace, name));
+}
+
+fn volume_name(namespace: &str, name: &str) -> String {
+    format!("local-{namespace}-{name}")
 }
 
 /// What to do with a claim.
@@ -93,80 +104,103 @@ pub(crate) async fn reconcile(
     pods: &[Arc<Pod>],
 ) -> Result<(), ClaimError> {
     let (name, namespace) = (claim.name_any(), claim.namespace().unwrap_or_default());
-    let folder = folder(data_dir, &namespace, &name);
-    let record = data_dir
-        .join("volumes")
-        .join(&namespace)
-        .join(format!("{name}.claim.json"));
-    let io = |action| {
-        let claim = name.clone();
+    let work = Work {
+        claim,
+        folder: folder(data_dir, &namespace, &name),
+        record: data_dir
+            .join("volumes")
+            .join(&namespace)
+            .join(format!("{name}.claim.json")),
+        api: Api::namespaced(client.clone(), &namespace),
+        name,
+        namespace,
+    };
+    match step(claim, pods) {
+        Step::Nothing => Ok(()),
+        Step::Bind => work.bind().await,
+        Step::Release => work.release().await,
+    }
+}
+
+/// One claim being worked on.
+struct Work<'a> {
+    claim: &'a PersistentVolumeClaim,
+    name: String,
+    namespace: String,
+    folder: PathBuf,
+    /// The requested size, beside the folder.
+    record: PathBuf,
+    api: Api<PersistentVolumeClaim>,
+}
+
+impl Work<'_> {
+    fn io(&self, action: &'static str) -> impl FnOnce(std::io::Error) -> ClaimError + use<> {
+        let claim = self.name.clone();
         move |source| ClaimError::Io {
             action,
             claim,
             source,
         }
-    };
-    let failed = |source: kube::Error| ClaimError::Api {
-        claim: name.clone(),
-        source: Box::new(source),
-    };
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    match step(claim, pods) {
-        Step::Nothing => Ok(()),
-        Step::Bind => {
-            std::fs::create_dir_all(&folder).map_err(io("create"))?;
-            let requests = claim
-                .spec
-                .as_ref()
-                .and_then(|s| s.resources.as_ref()?.requests.clone())
-                .unwrap_or_default();
-            let note = json!({"uid": claim.uid(), "storage": requests.get("storage").map(|q| q.0.clone())});
-            replace_file(&record, note.to_string().as_bytes()).map_err(io("record the size of"))?;
-            let mut finalizers = claim.finalizers().to_vec();
-            if !finalizers.iter().any(|f| f == PROTECTION) {
-                finalizers.push(PROTECTION.to_owned());
-                let volume = format!("pvc-{}", claim.uid().unwrap_or_default());
-                let patch = json!({"metadata": {"uid": claim.uid(), "finalizers": finalizers}, "spec": {"volumeName": volume}});
-                unless_gone(api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)))
-                    .await
-                    .map_err(failed)?;
-            }
-            let modes = claim
-                .spec
-                .as_ref()
-                .and_then(|s| s.access_modes.clone())
-                .unwrap_or_default();
-            let status = json!({"phase": "Bound", "accessModes": modes, "capacity": requests});
-            let patch = Patch::Merge(json!({"metadata": {"uid": claim.uid()}, "status": status}));
-            unless_gone(api.patch_status(&name, &PatchParams::default(), &patch))
-                .await
-                .map_err(failed)
+    }
+
+    fn failed(&self, source: kube::Error) -> ClaimError {
+        ClaimError::Api {
+            claim: self.name.clone(),
+            source: Box::new(source),
         }
-        Step::Release => {
-            for path in [&folder, &record] {
-                let removed = if path.is_dir() {
-                    std::fs::remove_dir_all(path)
-                } else {
-                    std::fs::remove_file(path)
-                };
-                match removed {
-                    Ok(()) => {
-                        tracing::info!(claim = %name, path = %path.display(), "removed the data of a deleted claim")
-                    }
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(io("remove")(e)),
+    }
+
+    async fn patch(&self, change: Value) -> Result<(), ClaimError> {
+        let patch = Patch::Merge(change);
+        let result = unless_gone(self.api.patch(&self.name, &PatchParams::default(), &patch)).await;
+        result.map_err(|e| self.failed(e))
+    }
+
+    async fn bind(&self) -> Result<(), ClaimError> {
+        std::fs::create_dir_all(&self.folder).map_err(self.io("create"))?;
+        let spec = self.claim.spec.clone().unwrap_or_default();
+        let requests = spec.resources.and_then(|r| r.requests).unwrap_or_default();
+        let storage = requests.get("storage").map(|q| q.0.clone());
+        let note = json!({"uid": self.claim.uid(), "storage": storage});
+        replace_file(&self.record, note.to_string().as_bytes())
+            .map_err(self.io("record the size of"))?;
+        if spec.volume_name.is_none() {
+            let volume = volume_name(&self.namespace, &self.name);
+            self.patch(
+                json!({"metadata": {"uid": self.claim.uid()}, "spec": {"volumeName": volume}}),
+            )
+            .await?;
+        }
+        let modes = spec.access_modes.unwrap_or_default();
+        let status = json!({"phase": "Bound", "accessModes": modes, "capacity": requests});
+        let patch = Patch::Merge(json!({"metadata": {"uid": self.claim.uid()}, "status": status}));
+        let params = PatchParams::default();
+        let written = self.api.patch_status(&self.name, &params, &patch);
+        unless_gone(written).await.map_err(|e| self.failed(e))
+    }
+
+    async fn release(&self) -> Result<(), ClaimError> {
+        for path in [&self.folder, &self.record] {
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(path)
+            } else {
+                std::fs::remove_file(path)
+            };
+            match removed {
+                Ok(()) => {
+                    tracing::info!(claim = %self.name, path = %path.display(), "removed the data of a deleted claim");
                 }
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(self.io("remove")(e)),
             }
-            let finalizers: Vec<&String> = claim
-                .finalizers()
-                .iter()
-                .filter(|f| *f != PROTECTION)
-                .collect();
-            let patch =
-                Patch::Merge(json!({"metadata": {"uid": claim.uid(), "finalizers": finalizers}}));
-            unless_gone(api.patch(&name, &PatchParams::default(), &patch))
-                .await
-                .map_err(failed)
         }
+        let rest: Vec<&String> = self
+            .claim
+            .finalizers()
+            .iter()
+            .filter(|f| *f != PROTECTION)
+            .collect();
+        self.patch(json!({"metadata": {"uid": self.claim.uid(), "finalizers": rest}}))
+            .await
     }
 }

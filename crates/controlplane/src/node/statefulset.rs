@@ -18,6 +18,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::claims;
 use super::workload::{healthy, owned_by, phase, pod_from, ready, template_hash, terminating};
 
 const REVISION: &str = "controller-revision-hash";
@@ -152,6 +153,11 @@ impl Shape<'_> {
             .map(move |template| {
                 let mut claim = template.clone();
                 claim.status = None;
+                claims::prepare(
+                    &mut claim,
+                    &self.namespace,
+                    &self.claim_name(&template.name_any(), index),
+                );
                 claim.metadata.name = Some(self.claim_name(&template.name_any(), index));
                 claim.metadata.namespace = Some(self.namespace.clone());
                 let labels = claim.metadata.labels.get_or_insert_default();
@@ -286,6 +292,7 @@ impl Shape<'_> {
 /// Makes what exists follow the plan. What already exists or is already gone is what was wanted.
 pub(crate) async fn reconcile(
     client: &Client,
+    data_dir: &std::path::Path,
     set: &StatefulSet,
     plan: Plan,
 ) -> Result<(), kube::Error> {
@@ -297,12 +304,18 @@ pub(crate) async fn reconcile(
         field_manager: Some("statefulset-controller".to_owned()),
         ..PostParams::default()
     };
-    futures::future::try_join_all(
-        plan.claims
-            .iter()
-            .map(|claim| unless_exists(claims.create(&post, claim))),
-    )
-    .await?;
+    // A claim is bound before its pod is made: the pod then starts at its first try.
+    let make = async |claim: &PersistentVolumeClaim| match claims.create(&post, claim).await {
+        Ok(created) => {
+            if let Err(e) = claims::reconcile(client, data_dir, &created, &[]).await {
+                tracing::debug!(claim = %created.name_any(), error = %e, "failed to bind a new claim; the next round retries");
+            }
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+        Err(e) => Err(e),
+    };
+    futures::future::try_join_all(plan.claims.iter().map(make)).await?;
     futures::future::try_join_all(
         plan.create
             .iter()

@@ -26,10 +26,10 @@ impl Schema {
                 // A null where null is not allowed counts as absent, so that the default applies.
                 map.remove(name);
             }
-            if !map.contains_key(name) {
-                if let Some(default) = &child.default {
-                    map.insert(name.clone(), default.clone());
-                }
+            if !map.contains_key(name)
+                && let Some(default) = &child.default
+            {
+                map.insert(name.clone(), default.clone());
             }
             if let Some(value) = map.get_mut(name) {
                 child.apply_defaults(value);

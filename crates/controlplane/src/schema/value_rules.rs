@@ -36,7 +36,7 @@ impl ValueRules {
         match value {
             Value::String(text) => self.check_string(text, value, path, errors),
             Value::Number(number) => {
-                self.check_number(number.as_f64().unwrap_or(0.0), value, path, errors)
+                self.check_number(number.as_f64().unwrap_or(0.0), value, path, errors);
             }
             Value::Array(items) => self.check_array(items, value, path, errors),
             Value::Object(map) => self.check_object(map.len(), value, path, errors),
@@ -84,19 +84,19 @@ impl ValueRules {
     }
 
     fn check_number(&self, number: f64, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
-        if let Some((max, exclusive)) = self.maximum {
-            if number > max || (exclusive && number >= max) {
-                let or_equal = if exclusive { "" } else { " or equal to" };
-                let detail = format!("{path} in body should be less than{or_equal} {max}");
-                errors.push(FieldError::invalid(path, value, &detail));
-            }
+        if let Some((max, exclusive)) = self.maximum
+            && (number > max || (exclusive && number >= max))
+        {
+            let or_equal = if exclusive { "" } else { " or equal to" };
+            let detail = format!("{path} in body should be less than{or_equal} {max}");
+            errors.push(FieldError::invalid(path, value, &detail));
         }
-        if let Some((min, exclusive)) = self.minimum {
-            if number < min || (exclusive && number <= min) {
-                let or_equal = if exclusive { "" } else { " or equal to" };
-                let detail = format!("{path} in body should be greater than{or_equal} {min}");
-                errors.push(FieldError::invalid(path, value, &detail));
-            }
+        if let Some((min, exclusive)) = self.minimum
+            && (number < min || (exclusive && number <= min))
+        {
+            let or_equal = if exclusive { "" } else { " or equal to" };
+            let detail = format!("{path} in body should be greater than{or_equal} {min}");
+            errors.push(FieldError::invalid(path, value, &detail));
         }
         if let Some(step) = self
             .multiple_of

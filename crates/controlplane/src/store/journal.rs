@@ -237,7 +237,7 @@ impl Journal {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
-                    tracing::warn!(path = %stale.display(), error = %e, "failed to remove an old generation")
+                    tracing::warn!(path = %stale.display(), error = %e, "failed to remove an old generation");
                 }
             }
         }
@@ -249,10 +249,10 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.state.lock().stop = true;
         self.shared.wake.notify_one();
-        if let Some(syncer) = self.syncer.take() {
-            if syncer.join().is_err() {
-                tracing::error!("the journal's sync thread panicked");
-            }
+        if let Some(syncer) = self.syncer.take()
+            && syncer.join().is_err()
+        {
+            tracing::error!("the journal's sync thread panicked");
         }
     }
 }

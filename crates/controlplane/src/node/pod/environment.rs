@@ -232,3 +232,25 @@ pub(crate) fn expand(text: &str, variables: &[(String, String)]) -> String {
     out.push_str(rest);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+
+    #[test]
+    fn references_expand_to_earlier_variables_and_everything_else_stays() {
+        let known = [
+            ("A".to_owned(), "1".to_owned()),
+            ("A".to_owned(), "2".to_owned()),
+        ];
+        for (text, want) in [
+            ("$(A)", "2"),
+            ("x$(A)y$(B)", "x2y$(B)"),
+            ("$$(A)", "$(A)"),
+            ("$A ${A} $", "$A ${A} $"),
+            ("$(A", "$(A"),
+        ] {
+            assert_eq!(expand(text, &known), want, "{text}");
+        }
+    }
+}

@@ -79,3 +79,39 @@ fn mount_at(text: &str, inside: &str) -> bool {
         .next()
         .is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_container_paths_are_replaced_and_the_deepest_mount_wins() {
+        let mount = |inside: &str, outside: &str| Mount {
+            inside: inside.into(),
+            outside: outside.into(),
+        };
+        let mounts = Mounts::new(vec![
+            mount("/var/lib/tidemark", "/data/v"),
+            mount("/var/lib/tidemark/secrets", "/data/s"),
+            mount("/etc/tidemark", "/data/c"),
+        ]);
+        for (text, want) in [
+            ("/etc/tidemark/broker.yaml", "/data/c/broker.yaml"),
+            (
+                "--config=/etc/tidemark/broker.yaml",
+                "--config=/data/c/broker.yaml",
+            ),
+            ("/var/lib/tidemark", "/data/v"),
+            ("/var/lib/tidemark/secrets/key", "/data/s/key"),
+            (
+                "a:/etc/tidemark,b:/var/lib/tidemark/x",
+                "a:/data/c,b:/data/v/x",
+            ),
+            ("/etc/tidemark-other", "/etc/tidemark-other"),
+            ("/host/etc/tidemark", "/host/etc/tidemark"),
+            ("grüße /etc/tidemark", "grüße /data/c"),
+        ] {
+            assert_eq!(mounts.rewrite(text), want, "{text}");
+        }
+    }
+}

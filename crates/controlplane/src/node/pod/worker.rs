@@ -50,6 +50,14 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// A probe's verdict about container `slot` in its run number `run`.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    slot: usize,
+    run: u32,
+    verdict: Verdict,
+}
+
 /// One pod's task.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -65,11 +73,13 @@ pub(crate) struct Worker {
     slots: Vec<Slot>,
     init_count: usize,
     last_status: Option<Value>,
-    blocked: Option<String>,
-    verdicts: (
-        mpsc::Sender<(usize, u32, Verdict)>,
-        mpsc::Receiver<(usize, u32, Verdict)>,
-    ),
+    /// Why a container cannot start, and since when.
+    blocked: Option<(String, Instant)>,
+    /// The blockage was told in an event.
+    told: bool,
+    ending: bool,
+    report: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
 }
 
 /// One container of the pod.
@@ -98,6 +108,12 @@ fn backoff(restarts: u32) -> Duration {
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Mounted ConfigMaps and Secrets are looked at again this often, and logs rotated.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Reasons of containers that wait for something the pod refers to.
+const BLOCKED: [&str; 2] = ["CreateContainerConfigError", "FailedMount"];
+
+/// A container that cannot start for this long says why in an event.
+const WORTH_TELLING: Duration = Duration::from_millis(900);
 
 /// How the worker was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +166,7 @@ impl Worker {
         let started = Timestamp::now();
         tracing::debug!(pod = %name, %uid, %address, "a pod is taken on");
         // One verdict per probe change; probes wait when the worker is behind.
-        let verdicts = mpsc::channel(16);
+        let (report, reports) = mpsc::channel(16);
         Self {
             slots: slots.collect(),
             shared,
@@ -163,9 +179,12 @@ impl Worker {
             folder,
             started,
             init_count,
-            verdicts,
+            report,
+            reports,
             last_status: None,
             blocked: None,
+            told: false,
+            ending: false,
         }
     }
 
@@ -191,7 +210,10 @@ impl Worker {
             match ending {
                 Some(why) if self.all_stopped() => return self.finish(why).await,
                 Some(_) => self.kill_overdue(),
-                None => self.advance().await,
+                None => {
+                    self.kill_overdue();
+                    self.advance().await;
+                }
             }
             self.write_status(ending == Some(Ending::Deleted)).await;
             let wake = self.next_deadline();
@@ -208,9 +230,9 @@ impl Worker {
                     }
                 }
                 // What a blocked pod waits for may just have come.
-                _ = moved.changed(), if self.blocked.is_some() && ending.is_none() => {}
+                _ = moved.changed(), if self.blocked.is_some() && ending.is_none() => self.retry_blocked(),
                 (index, result) = exited(&mut self.slots) => self.on_exit(index, result),
-                Some((index, run, verdict)) = self.verdicts.1.recv() => self.on_verdict(index, run, verdict).await,
+                Some(report) = self.reports.recv() => self.on_verdict(report).await,
                 _ = housekeeping.tick() => self.keep_house(),
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -238,6 +260,7 @@ impl Worker {
             Ending::Deleted => Duration::from_secs(own),
             Ending::Agent => self.shared.stop_within,
         };
+        self.ending = true;
         let kill_at = Instant::now() + grace;
         for slot in &mut self.slots {
             slot.due = None;
@@ -300,7 +323,7 @@ impl Worker {
                 Ok(_) => return,
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return,
                 Err(e) => {
-                    tracing::debug!(pod = %self.name, attempt, error = %e, "failed to remove a stopped pod; retrying")
+                    tracing::debug!(pod = %self.name, attempt, error = %e, "failed to remove a stopped pod; retrying");
                 }
             }
             tokio::time::sleep(Duration::from_millis(50 << attempt.min(5))).await;
@@ -357,7 +380,7 @@ impl Worker {
                         exe: self.shared.exe.clone(),
                         env: launch.env,
                     };
-                    slot.start_probes(index, target, self.verdicts.0.clone());
+                    slot.start_probes(index, target, self.report.clone());
                 }
             }
             Err(e) => {
@@ -375,9 +398,9 @@ impl Worker {
             VolumeError::Missing(_) | VolumeError::Unsupported { .. } => error.to_string(),
         };
         let (reason, wait) = match error {
-            VolumeError::Missing(_) => ("CreateContainerConfigError", Duration::from_secs(1)),
+            VolumeError::Missing(_) => (BLOCKED[0], Duration::from_secs(1)),
             VolumeError::Io { .. } | VolumeError::Unsupported { .. } => {
-                ("FailedMount", Duration::from_secs(5))
+                (BLOCKED[1], Duration::from_secs(5))
             }
         };
         let slot = &mut self.slots[index];
@@ -386,10 +409,29 @@ impl Worker {
             message: text.clone(),
         };
         // Blocked starts are tried again on every change; the timer is the safety net.
-        slot.due = Some(Instant::now() + wait);
-        if self.blocked.as_deref() != Some(text.as_str()) {
-            self.blocked = Some(text.clone());
+        let now = Instant::now();
+        slot.due = Some(now + wait);
+        let since = match self.blocked.take() {
+            Some((before, since)) if before == text => since,
+            _ => {
+                self.told = false;
+                now
+            }
+        };
+        self.blocked = Some((text.clone(), since));
+        // What comes within a moment (a claim being bound) is not worth an event.
+        if !self.told && since.elapsed() >= WORTH_TELLING {
+            self.told = true;
             self.event(EventType::Warning, reason, &text).await;
+        }
+    }
+
+    fn retry_blocked(&mut self) {
+        for slot in &mut self.slots {
+            if matches!(&slot.state.phase, Phase::Waiting { reason, .. } if BLOCKED.contains(&reason.as_str()))
+            {
+                slot.due = Some(Instant::now());
+            }
         }
     }
 
@@ -459,8 +501,6 @@ impl Worker {
             .as_ref()
             .and_then(|s| s.restart_policy.clone())
             .unwrap_or_else(|| "Always".to_owned());
-        let ending = self.slots.iter().any(|slot| slot.kill_at.is_some())
-            || self.pod.metadata.deletion_timestamp.is_some();
         let init = index < self.init_count;
         let slot = &mut self.slots[index];
         slot.stop_probes();
@@ -473,14 +513,19 @@ impl Worker {
             _ => false,
         };
         (slot.state.ready, slot.state.started) = (false, false);
-        if !again || ending {
+        if !again || self.ending {
             slot.state.phase = Phase::Terminated(exit);
             return;
         }
         slot.restart_later(exit);
     }
 
-    async fn on_verdict(&mut self, index: usize, run: u32, verdict: Verdict) {
+    async fn on_verdict(&mut self, report: Report) {
+        let Report {
+            slot: index,
+            run,
+            verdict,
+        } = report;
         let name = self.slots[index].container.name.clone();
         let slot = &mut self.slots[index];
         // A verdict of an earlier run of the container says nothing about this one.
@@ -549,8 +594,6 @@ impl Worker {
                 tracing::debug!(pod = %self.name, error = %e, "failed to refresh volumes; the running content stays");
             }
         }
-        // A liveness kill that is ignored must still end.
-        self.kill_overdue();
     }
 
     async fn write_status(&mut self, terminating: bool) {
@@ -582,10 +625,10 @@ impl Worker {
         {
             Ok(_) => self.last_status = Some(status),
             Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {
-                self.last_status = Some(status)
+                self.last_status = Some(status);
             }
             Err(e) => {
-                tracing::debug!(pod = %self.name, error = %e, "failed to write a pod's status; the next change retries")
+                tracing::debug!(pod = %self.name, error = %e, "failed to write a pod's status; the next change retries");
             }
         }
     }
@@ -650,12 +693,7 @@ async fn exited(slots: &mut [Slot]) -> (usize, std::io::Result<std::process::Exi
 }
 
 impl Slot {
-    fn start_probes(
-        &mut self,
-        index: usize,
-        target: Target,
-        sink: mpsc::Sender<(usize, u32, Verdict)>,
-    ) {
+    fn start_probes(&mut self, index: usize, target: Target, sink: mpsc::Sender<Report>) {
         let run = self.state.restarts;
         // Verdicts of one run pass through a small channel of their own; four probes cannot fill it for long.
         let (report, mut verdicts) = mpsc::channel(4);
@@ -663,7 +701,15 @@ impl Slot {
         let task = tokio::spawn(async move {
             let forward = async {
                 while let Some(verdict) = verdicts.recv().await {
-                    if sink.send((index, run, verdict)).await.is_err() {
+                    if sink
+                        .send(Report {
+                            slot: index,
+                            run,
+                            verdict,
+                        })
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -749,12 +795,9 @@ fn previous_restarts(pod: &Pod) -> impl Fn(&str) -> u32 + use<> {
         .unwrap_or_default();
     move |name| {
         let found = statuses.iter().find(|s| s.name == name);
-        let ran = found.is_some_and(|s| {
-            s.container_id.is_some()
-                || s.last_state
-                    .as_ref()
-                    .is_some_and(|l| l.terminated.is_some())
-        });
+        let ran = found
+            .and_then(|s| s.state.as_ref())
+            .is_some_and(|state| state.running.is_some() || state.terminated.is_some());
         let count = found.map_or(0, |s| u32::try_from(s.restart_count).unwrap_or(0));
         count + u32::from(ran)
     }

@@ -3,7 +3,7 @@
 use controlplane::ControlPlane;
 use serde_json::{Value, json};
 
-use crate::fixture::*;
+use crate::api::fixture::*;
 
 async fn owned(plane: &ControlPlane, name: &str, owner: &Value, block: bool) {
     let mut object = json!({"metadata": {"name": name}});

@@ -3,7 +3,7 @@
 use controlplane::{ControlPlane, ControlPlaneConfig};
 use serde_json::json;
 
-use crate::fixture::*;
+use crate::api::fixture::*;
 
 fn at(directory: &std::path::Path) -> ControlPlaneConfig {
     ControlPlaneConfig {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixture::*;
+use crate::api::fixture::*;
 
 fn managers(object: &Value) -> Vec<(String, Value)> {
     let entries = object["metadata"]["managedFields"]

@@ -13,7 +13,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 use tower::Service as _;
 
-use crate::fixture::*;
+use crate::api::fixture::*;
 
 /// The first `count` events of a watch.
 async fn events(plane: &ControlPlane, query: &str, count: usize) -> Vec<(String, Value)> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower::Service as _;
 
 /// A kind with every schema feature the tests need.
-pub fn widget_crd() -> CustomResourceDefinition {
+pub(crate) fn widget_crd() -> CustomResourceDefinition {
     serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "widgets.test.dev"},
@@ -64,27 +64,27 @@ pub fn widget_crd() -> CustomResourceDefinition {
     .expect("a valid CRD")
 }
 
-pub fn config() -> ControlPlaneConfig {
+pub(crate) fn config() -> ControlPlaneConfig {
     ControlPlaneConfig {
         crds: vec![widget_crd()],
         ..ControlPlaneConfig::default()
     }
 }
 
-pub fn plane() -> ControlPlane {
+pub(crate) fn plane() -> ControlPlane {
     ControlPlane::open(config()).expect("opens")
 }
 
 /// A widget named `name` with this spec.
-pub fn widget(name: &str, spec: Value) -> Value {
+pub(crate) fn widget(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "test.dev/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
 }
 
-pub const WIDGETS: &str = "/apis/test.dev/v1/namespaces/default/widgets";
-pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const WIDGETS: &str = "/apis/test.dev/v1/namespaces/default/widgets";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// One raw exchange: status code and body.
-pub async fn call(
+pub(crate) async fn call(
     plane: &ControlPlane,
     method: &str,
     path: &str,
@@ -114,19 +114,19 @@ pub async fn call(
     (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-pub async fn get(plane: &ControlPlane, path: &str) -> (u16, Value) {
+pub(crate) async fn get(plane: &ControlPlane, path: &str) -> (u16, Value) {
     call(plane, "GET", path, None).await
 }
 
-pub async fn post(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn post(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
     call(plane, "POST", path, Some(("application/json", body))).await
 }
 
-pub async fn put(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn put(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
     call(plane, "PUT", path, Some(("application/json", body))).await
 }
 
-pub async fn merge(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn merge(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value) {
     call(
         plane,
         "PATCH",
@@ -137,7 +137,12 @@ pub async fn merge(plane: &ControlPlane, path: &str, body: Value) -> (u16, Value
 }
 
 /// Server-side apply of a widget by `manager`.
-pub async fn apply(plane: &ControlPlane, manager: &str, force: bool, body: Value) -> (u16, Value) {
+pub(crate) async fn apply(
+    plane: &ControlPlane,
+    manager: &str,
+    force: bool,
+    body: Value,
+) -> (u16, Value) {
     let name = body["metadata"]["name"]
         .as_str()
         .expect("a name")
@@ -152,12 +157,12 @@ pub async fn apply(plane: &ControlPlane, manager: &str, force: bool, body: Value
     .await
 }
 
-pub async fn delete(plane: &ControlPlane, path: &str) -> (u16, Value) {
+pub(crate) async fn delete(plane: &ControlPlane, path: &str) -> (u16, Value) {
     call(plane, "DELETE", path, None).await
 }
 
 /// Waits until `check` of the body at `path` holds; fails loudly after five seconds.
-pub async fn eventually(
+pub(crate) async fn eventually(
     plane: &ControlPlane,
     path: &str,
     what: &str,
