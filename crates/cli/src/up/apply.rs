@@ -250,10 +250,15 @@ fn fate(object: &Value) -> &'static str {
     }
 }
 
-/// The field of `strict decoding error: unknown field "spec.x"`.
+/// The field of `strict decoding error: unknown field "spec.x"`, or of `.spec.x: field not declared in schema`, which is
+/// what an API server answers to an apply.
 fn unknown_field(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once("unknown field \"")?;
-    rest.split_once('"').map(|(field, _)| field.to_owned())
+    if let Some((_, rest)) = message.split_once("unknown field \"") {
+        return rest.split_once('"').map(|(field, _)| field.to_owned());
+    }
+    let (before, _) = message.split_once(": field not declared in schema")?;
+    let (_, field) = before.rsplit_once(": .")?;
+    Some(field.to_owned())
 }
 
 #[cfg(test)]
@@ -264,6 +269,8 @@ mod tests {
     fn the_unknown_field_is_taken_from_the_servers_message() {
         let message = "KafkaTopic in version \"v1alpha1\" cannot be handled: strict decoding error: unknown field \"spec.partitons\"";
         assert_eq!(unknown_field(message), Some("spec.partitons".to_owned()));
+        let apply = "failed to create typed patch object (default/orders; tidemark.dev/v1alpha1, Kind=KafkaTopic): .spec.partitons: field not declared in schema";
+        assert_eq!(unknown_field(apply), Some("spec.partitons".to_owned()));
         assert_eq!(unknown_field("spec.partitions: Invalid value"), None);
     }
 
