@@ -22,6 +22,7 @@ use super::shared::wall_ms;
 #[derive(Debug)]
 pub(crate) struct Directory {
     dir: LogDir<RealVfs>,
+    clean: bool,
     waiting: Mutex<HashMap<TopicPartition, Opened>>,
     /// Found without a topic id: never taken, set aside with the other strays.
     nameless: Mutex<Vec<FoundLog>>,
@@ -61,10 +62,16 @@ impl Directory {
         tracing::info!(root = %root.display(), logs = waiting.len(), clean, "log directory opened");
         Ok(Self {
             dir,
+            clean,
             waiting: Mutex::new(waiting),
             nameless: Mutex::new(nameless),
             written: Mutex::default(),
         })
+    }
+
+    /// Whether the last stop was clean.
+    pub(crate) const fn was_clean(&self) -> bool {
+        self.clean
     }
 
     pub(crate) const fn dir(&self) -> &LogDir<RealVfs> {

@@ -12,8 +12,9 @@ use super::manager::ReplicaManager;
 use super::replica::Replica;
 use super::shared::{stopped, wall_ms};
 
-/// How often ISRs are looked at; a lagging member goes within this after `replica.lag.time.max.ms`.
-const ISR_CHECK: Duration = Duration::from_millis(100);
+/// How often ISRs are looked at; a lagging member goes within this after `replica.lag.time.max.ms`. Joining does not
+/// wait for it.
+const ISR_CHECK: Duration = Duration::from_millis(500);
 /// How often HW, recovery points and log starts are written down (Kafka: every 5 s and every 60 s).
 const CHECKPOINT: Duration = Duration::from_secs(5);
 /// Batches stay in the tail cache for this long.

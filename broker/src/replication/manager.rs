@@ -190,6 +190,12 @@ impl ReplicaManager {
         &self.0.shared.identity
     }
 
+    /// Whether the process before this one stopped cleanly, so that no log can have lost records.
+    #[must_use]
+    pub fn started_clean(&self) -> bool {
+        self.0.directory.was_clean()
+    }
+
     /// The broker epoch that the controller gave this incarnation; followers' streams state it. To be set before
     /// the first metadata is applied.
     pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {

@@ -14,6 +14,8 @@ use super::replica::{History, Replica, State};
 
 /// A partition further behind than this, and beyond the tail cache, goes to the catch-up stream.
 const CATCH_UP_BYTES: i64 = 8 << 20;
+/// It comes back when it is this near: well below, or it would go to and fro under load.
+const NEAR_BYTES: i64 = 2 << 20;
 
 /// A piece for a frame.
 #[derive(Debug)]
@@ -58,8 +60,13 @@ impl Replica {
         let mut guard = replica.lock();
         let state = &mut *guard;
         let far =
-            stream.kind == StreamKind::Live && is_far_behind(state, subscription.fetch_offset);
-        let Some(leader) = state.core.leader_mut() else {
+            stream.kind == StreamKind::Live && is_behind(state, subscription.fetch_offset, CATCH_UP_BYTES);
+        let leader = if state.closed {
+            None
+        } else {
+            state.core.leader_mut()
+        };
+        let Some(leader) = leader else {
             stream.answer(convert::error_message(
                 position,
                 ErrorCode::NotLeaderOrFollower,
@@ -176,15 +183,16 @@ impl Replica {
     }
 }
 
-/// By bytes, taking the records of the log as equally large.
-fn is_far_behind(state: &State, offset: Offset) -> bool {
+/// Whether more than `bytes` lie after the offset, taking the records of the log as equally large, and it is not in
+/// memory either.
+fn is_behind(state: &State, offset: Offset, bytes: i64) -> bool {
     let (start, end) = (state.log.log_start_offset(), state.log.log_end_offset());
     if state.tail.start().is_some_and(|tail| offset >= tail) || offset >= end {
         return false;
     }
     let records = (end.0 - start.0).max(1);
     let size = i64::try_from(state.log.size_bytes()).unwrap_or(i64::MAX);
-    (size / records).saturating_mul(end.0 - offset.0) > CATCH_UP_BYTES
+    (size / records).saturating_mul(end.0 - offset.0) > bytes
 }
 
 fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
@@ -310,7 +318,7 @@ fn finish(
 
 /// A partition that has caught up goes (back) to the live stream.
 fn go_live_if_near(push: &Arc<PushPartition>, next: Offset) {
-    let near = !is_far_behind(&push.replica.lock(), next);
+    let near = !is_behind(&push.replica.lock(), next, NEAR_BYTES);
     if near {
         push.close();
         push.stream.answer(proto::PartitionAnswer {

@@ -172,7 +172,7 @@ impl Replica {
 
     /// Applies a registration; gives what changed. Waiting requests are ended or woken here, and listeners of
     /// leadership are told; the follower's stream is the caller's.
-    pub(crate) fn apply(&self, registration: &PartitionRegistration) -> RoleChange {
+    pub(crate) fn apply(self: &Arc<Self>, registration: &PartitionRegistration) -> RoleChange {
         let mut state = self.lock();
         if state.closed {
             return RoleChange::Stale;
@@ -194,6 +194,10 @@ impl Replica {
                     .leader_mut()
                     .and_then(|leader| leader.on_flushed(now_ms, flushed));
                 state.after_move(again.or(moved));
+                if self.shared.await_flush && flushed < state.log.log_end_offset() {
+                    // What it has from before counts once it is durable here.
+                    self.shared.flush.request(self);
+                }
                 self.announce(*epoch, LeaderChangeKind::BecameLeader);
             }
             RoleChange::StillLeader { moved } => {

@@ -51,7 +51,7 @@ pub enum SubscribeVerdict {
 pub enum BatchVerdict {
     /// Append it.
     Append,
-    /// We have it already, or it is from another leader epoch: drop it.
+    /// We have it already, or it is from another leader epoch or an earlier subscription: drop it.
     Ignore,
     /// Something between our end and the batch is missing: subscribe again.
     Resubscribe,
@@ -225,11 +225,9 @@ impl Follower {
         from: Offset,
         next: Offset,
     ) -> BatchVerdict {
-        if leader_epoch != self.leader_epoch {
-            BatchVerdict::Ignore
-        } else if !self.matched {
-            BatchVerdict::Resubscribe
-        } else if next <= self.log.end {
+        // While a subscription is under way, what arrives belongs to an earlier one: asking again for each such frame
+        // would never come to an end under load.
+        if leader_epoch != self.leader_epoch || !self.matched || next <= self.log.end {
             BatchVerdict::Ignore
         } else if from == self.log.end {
             BatchVerdict::Append

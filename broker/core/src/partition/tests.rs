@@ -353,7 +353,7 @@ fn a_follower_appends_only_what_follows_on_a_matched_log() {
     };
     assert_eq!(
         verdict(&follower, 5, 10, 11),
-        BatchVerdict::Resubscribe,
+        BatchVerdict::Ignore,
         "not matched yet"
     );
     let other = follower.on_answer(LeaderEpoch(5), 0, &accepted(9, 9), &own);

@@ -4,6 +4,14 @@
 //! comes from one seed, which is in every failure; `TIDEMARK_SEEDS=1` with `TIDEMARK_FIRST_SEED=S` replays seed S.
 //! A run has two phases: faults, then heal. The invariants, one file each, are looked at after every event.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed expectation in a test is the point"
+)]
+
 mod controller;
 mod invariants;
 mod log;

@@ -306,9 +306,8 @@ impl Node {
                 follower.on_truncated(self.log.position());
                 self.start(effects);
             }
-            SubscribeVerdict::Resubscribe if !follower.is_matched() => self.start(effects),
+            SubscribeVerdict::Resubscribe => self.start(effects),
             SubscribeVerdict::Matched { .. }
-            | SubscribeVerdict::Resubscribe
             | SubscribeVerdict::Ignore
             | SubscribeVerdict::WaitForMetadata => {}
         }
@@ -343,8 +342,8 @@ impl Node {
                     },
                 ));
             }
-            BatchVerdict::Resubscribe if follower.is_matched() => self.start(effects),
-            BatchVerdict::Ignore | BatchVerdict::Resubscribe => {}
+            BatchVerdict::Resubscribe => self.start(effects),
+            BatchVerdict::Ignore => {}
         }
     }
 
