@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use broker_core::partition::{AlterPartitionAnswer, AlterPartitionProposal};
 use tokio::sync::{mpsc, watch};
-use types::BrokerEpoch;
 
 use super::manager::ReplicaManager;
 use super::model::TopicIdPartition;
@@ -26,8 +25,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct IsrRequest {
     /// Which partition.
     pub partition: TopicIdPartition,
-    /// The leader's own incarnation.
-    pub broker_epoch: BrokerEpoch,
     /// What it asks for.
     pub proposal: AlterPartitionProposal,
 }

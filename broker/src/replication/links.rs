@@ -102,7 +102,11 @@ impl Links {
     /// The replica follows `leader` from now on.
     pub(crate) fn follow(&self, leader: NodeId, replica: Arc<Replica>) {
         // It may have been catching up in the epoch before.
-        let catching_up = self.links.lock().get(&(leader, StreamKind::CatchUp)).map(Arc::clone);
+        let catching_up = self
+            .links
+            .lock()
+            .get(&(leader, StreamKind::CatchUp))
+            .map(Arc::clone);
         if let Some(link) = catching_up {
             link.forget(key_of(&replica));
         }

@@ -39,8 +39,6 @@ mod isr;
 
 mod convert;
 
-pub mod access;
-
 mod directory;
 
 mod flusher;
@@ -52,7 +50,6 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use access::{ControllerIsr, MetadataPeers, Submit};
 pub use changes::{PartitionChange, ReplicaChanges};
 pub use isr::{IsrController, IsrRequest};
 pub use links::{PeerConnector, PeerError};

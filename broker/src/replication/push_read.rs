@@ -59,8 +59,8 @@ impl Replica {
         let now_ms = replica.now_ms();
         let mut guard = replica.lock();
         let state = &mut *guard;
-        let far =
-            stream.kind == StreamKind::Live && is_behind(state, subscription.fetch_offset, CATCH_UP_BYTES);
+        let far = stream.kind == StreamKind::Live
+            && is_behind(state, subscription.fetch_offset, CATCH_UP_BYTES);
         let leader = if state.closed {
             None
         } else {

@@ -277,7 +277,6 @@ impl Replica {
         let based_on = proposal.partition_epoch;
         let request = IsrRequest {
             partition: self.partition.clone(),
-            broker_epoch: self.shared.broker_epoch(),
             proposal,
         };
         if self.shared.isr.try_send(request).is_err() {
