@@ -14,7 +14,7 @@ use wire::ApiKey;
 
 use crate::broker::Broker;
 use crate::kafka::dispatch::APIS;
-use crate::replication::PartitionSnapshot;
+use crate::replication::{PartitionSnapshot, PeerTraffic};
 
 /// Series of one metric with labels for partitions; more are dropped, and counted as dropped.
 const MAX_SERIES: usize = 5_000;
@@ -183,6 +183,7 @@ pub(crate) fn render(broker: &Broker, process: ProcessState) -> String {
     replicas(&mut page, &snapshots);
     cluster(&mut page, broker, process);
     traffic(&mut page, broker);
+    replication(&mut page, broker);
     groups(&mut page, broker, &snapshots);
     broker.metrics.requests.render(&mut page);
     page.gauge(
@@ -321,6 +322,38 @@ fn traffic(page: &mut Page, broker: &Broker) {
         let name = format!("kafka_server_brokertopicmetrics_{name}_total");
         page.head(&name, "counter", help);
         page.line(format_args!("{name} {}", value.load(Relaxed)));
+    }
+}
+
+/// What went over gRPC between this broker and each other one: as leader out, as follower in.
+fn replication(page: &mut Page, broker: &Broker) {
+    type Counter = fn(&PeerTraffic) -> &AtomicU64;
+    let counters: [(&str, &str, Counter, Counter); 2] = [
+        (
+            "batch_bytes",
+            "Bytes of record batches replicated over gRPC",
+            |peer| &peer.batch_bytes_in,
+            |peer| &peer.batch_bytes_out,
+        ),
+        (
+            "frames",
+            "Messages with batches or positions replicated over gRPC",
+            |peer| &peer.frames_in,
+            |peer| &peer.frames_out,
+        ),
+    ];
+    let peers = broker.replicas.peer_traffic();
+    for (name, help, incoming, outgoing) in counters {
+        let name = format!("tidemark_replication_{name}_total");
+        page.head(&name, "counter", help);
+        for (node, peer) in &peers {
+            for (direction, counter) in [("in", incoming(peer)), ("out", outgoing(peer))] {
+                page.line(format_args!(
+                    "{name}{{peer=\"{node}\",direction=\"{direction}\"}} {}",
+                    counter.load(Relaxed)
+                ));
+            }
+        }
     }
 }
 

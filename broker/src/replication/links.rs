@@ -334,12 +334,8 @@ impl Link {
             }
         };
         tokio::select! {
+            // In this order: a leader that always has more to send must not keep new partitions waiting.
             biased;
-            message = incoming.message() => {
-                let frame = message?
-                    .ok_or_else(|| Status::unavailable("the leader ended the stream"))?;
-                Ok(Some(self.handle(links, &frame, later)))
-            }
             () = self.wake.notified() => {
                 let frame = self.queued_frame(&[]);
                 let idle = frame.stop.is_empty() && self.state.lock().wanted.is_empty();
@@ -352,6 +348,11 @@ impl Link {
                     .map(|(_, key)| key)
                     .collect();
                 Ok(Some(self.queued_frame(&keys)))
+            }
+            message = incoming.message() => {
+                let frame = message?
+                    .ok_or_else(|| Status::unavailable("the leader ended the stream"))?;
+                Ok(Some(self.handle(links, &frame, later)))
             }
         }
     }
