@@ -222,10 +222,10 @@ async fn kubes_watcher_sees_every_object_through_seeded_faults() {
         };
         let reader = async {
             while seen.len() < 10 {
-                if let Some(Ok(object)) = stream.next().await {
-                    if object.data.is_some() {
-                        seen.insert(object.metadata.name.expect("name"));
-                    }
+                if let Some(Ok(object)) = stream.next().await
+                    && object.data.is_some()
+                {
+                    seen.insert(object.metadata.name.expect("name"));
                 }
             }
         };
