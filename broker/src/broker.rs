@@ -12,6 +12,7 @@ use types::NodeId;
 
 use crate::coordinator::GroupService;
 use crate::kafka::fetch_session::FetchSessions;
+use crate::kafka::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::replication::ReplicaManager;
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     pub(crate) replicas: ReplicaManager,
     pub(crate) controller: Arc<dyn ControllerAccess>,
     pub(crate) groups: GroupService,
+    pub(crate) liveness: Liveness,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) topic_creation: TopicCreation,

@@ -77,7 +77,10 @@ impl MetadataFollower {
             let registration = status.borrow_and_update().epoch;
             let is_news = self.registered(registration);
             match delta {
-                Some(delta) => self.apply(image, &delta, &broker.groups).await?,
+                Some(delta) => {
+                    broker.liveness.apply(&image, &delta);
+                    self.apply(image, &delta, &broker.groups).await?;
+                }
                 None if is_news => {
                     let nothing = MetadataDelta::default();
                     self.apply(image, &nothing, &broker.groups).await?;

@@ -21,6 +21,7 @@ use crate::coordinator::{GroupService, GroupServiceConfig};
 use crate::http::Status;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::listener::Connections;
+use crate::kafka::liveness::Liveness;
 use crate::lifecycle::{BrokerStatus, LifecycleHandle};
 use crate::metadata::MetadataPublisher;
 use crate::metrics::{self, Metrics, ProcessState};
@@ -117,6 +118,7 @@ pub(crate) fn broker(
         replicas: replicas.clone(),
         controller: Arc::new(control_plane.client().clone()),
         groups,
+        liveness: Liveness::new(control_plane.directory().peers().clone()),
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
         topic_creation: TopicCreation::default(),

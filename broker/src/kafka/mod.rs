@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod context;
 pub(crate) mod fetch_session;
 mod handlers;
+pub(crate) mod liveness;
 mod topics;
 
 pub use listener::ListenError;

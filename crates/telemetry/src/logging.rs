@@ -15,7 +15,7 @@ pub const FORMAT_VARIABLE: &str = "TIDEMARK_LOG_FORMAT";
 
 /// What is worth a line by default. The libraries below narrate every message at `info`.
 const DEFAULT_FILTER: &str =
-    "info,openraft=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,kube_client=warn";
+    "info,openraft=off,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,kube_client=warn";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,5 +1,6 @@
 //! FindCoordinator (key 10): which broker coordinates a group? Makes the offsets topic when the first client asks.
 
+use broker_core::metadata::MetadataImage;
 use types::ErrorCode;
 use wire::messages::find_coordinator_response::Coordinator;
 use wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -62,17 +63,23 @@ async fn find(
         let broker = &cx.broker;
         broker.topic_creation.create_offsets_topic(broker).await;
     }
+    let leader_of = |image: &MetadataImage| {
+        let topic = image.topic_by_name(OFFSETS_TOPIC)?;
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        topic.partition(partition_for(key, count))?.leader
+    };
+    let dead = cx
+        .broker
+        .settle_leaders(|image| leader_of(image).into_iter().collect());
+    let dead = dead.await;
     let unavailable = |message: &str| (ErrorCode::CoordinatorNotAvailable, message.to_owned());
     let image = cx.image();
-    let topic = image
-        .topic_by_name(OFFSETS_TOPIC)
-        .ok_or_else(|| unavailable("the offsets topic is not created yet"))?;
-    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    let leader = topic
-        .partition(partition_for(key, count))
-        .and_then(|partition| partition.leader)
+    if image.topic_by_name(OFFSETS_TOPIC).is_none() {
+        return Err(unavailable("the offsets topic is not created yet"));
+    }
+    let leader = leader_of(&image)
         .and_then(|leader| image.broker(leader))
-        .filter(|broker| !broker.fenced)
+        .filter(|broker| !broker.fenced && !dead.contains(&broker.node_id))
         .ok_or_else(|| unavailable("the group's partition of the offsets topic has no leader"))?;
     cx.endpoint(leader)
         .ok_or_else(|| unavailable("the coordinator does not have this listener"))

@@ -3,6 +3,7 @@
 //! A topic that does not exist is created when the client and `auto.create.topics.enable` allow it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use broker_core::metadata::{MetadataImage, TopicImage};
 use broker_core::partition::PartitionRegistration;
@@ -28,17 +29,23 @@ pub(in crate::kafka) async fn handle(
     if request.allow_auto_topic_creation && cx.broker.settings.auto_create_topics_enable {
         create_missing(&cx, &asked).await;
     }
+    let dead = if everything {
+        BTreeSet::new()
+    } else {
+        let leaders = |image: &MetadataImage| leaders_of(image, &asked);
+        cx.broker.settle_leaders(leaders).await
+    };
     let image = cx.image();
     let with_operations = request.include_topic_authorized_operations;
     let topics = if everything {
         image
             .topics()
-            .map(|topic| describe(&cx, &image, topic, with_operations))
+            .map(|topic| describe(&cx, &image, topic, &dead, with_operations))
             .collect()
     } else {
         asked
             .into_iter()
-            .map(|asked| one(&cx, &image, asked, with_operations))
+            .map(|asked| one(&cx, &image, asked, &dead, with_operations))
             .collect()
     };
     MetadataResponse {
@@ -72,20 +79,33 @@ async fn create_missing(cx: &RequestContext, asked: &[MetadataRequestTopic]) {
     }
 }
 
+fn find<'a>(image: &'a MetadataImage, asked: &MetadataRequestTopic) -> Option<&'a Arc<TopicImage>> {
+    if asked.topic_id.is_zero() {
+        image.topic_by_name(asked.name.as_deref().unwrap_or_default())
+    } else {
+        image.topic(asked.topic_id)
+    }
+}
+
+/// Who leads partitions of these topics.
+fn leaders_of(image: &MetadataImage, asked: &[MetadataRequestTopic]) -> BTreeSet<NodeId> {
+    let topics = asked.iter().filter_map(|asked| find(image, asked));
+    let partitions = topics.flat_map(|topic| topic.partitions.iter());
+    partitions
+        .filter_map(|partition| partition.leader)
+        .collect()
+}
+
 fn one(
     cx: &RequestContext,
     image: &MetadataImage,
     asked: MetadataRequestTopic,
+    dead: &BTreeSet<NodeId>,
     with_operations: bool,
 ) -> MetadataResponseTopic {
     let by_id = !asked.topic_id.is_zero();
-    let found = if by_id {
-        image.topic(asked.topic_id)
-    } else {
-        image.topic_by_name(asked.name.as_deref().unwrap_or_default())
-    };
-    if let Some(topic) = found {
-        return describe(cx, image, topic, with_operations);
+    if let Some(topic) = find(image, &asked) {
+        return describe(cx, image, topic, dead, with_operations);
     }
     let name = asked.name.unwrap_or_default();
     let error = if by_id {
@@ -111,6 +131,7 @@ fn describe(
     cx: &RequestContext,
     image: &MetadataImage,
     topic: &TopicImage,
+    dead: &BTreeSet<NodeId>,
     with_operations: bool,
 ) -> MetadataResponseTopic {
     MetadataResponseTopic {
@@ -119,7 +140,7 @@ fn describe(
         is_internal: config::topic_name::is_internal(&topic.name),
         partitions: topic
             .iter()
-            .map(|(index, registration)| partition(cx, image, index, registration))
+            .map(|(index, registration)| partition(cx, image, index, registration, dead))
             .collect(),
         topic_authorized_operations: if cx.version >= 8 {
             authorized::topic(with_operations)
@@ -135,11 +156,13 @@ fn partition(
     image: &MetadataImage,
     partition_index: i32,
     registration: &PartitionRegistration,
+    dead: &BTreeSet<NodeId>,
 ) -> MetadataResponsePartition {
     let reachable = |node: NodeId| {
         image
             .broker(node)
             .is_some_and(|broker| !broker.fenced && cx.endpoint(broker).is_some())
+            && !dead.contains(&node)
     };
     let leader = registration.leader.filter(|leader| reachable(*leader));
     let error = match (registration.leader, leader) {
@@ -167,7 +190,7 @@ fn partition(
 fn brokers(cx: &RequestContext, image: &MetadataImage) -> Vec<MetadataResponseBroker> {
     image
         .brokers()
-        .filter(|broker| !broker.fenced)
+        .filter(|broker| cx.broker.liveness.is_listed(broker))
         .filter_map(|broker| cx.endpoint(broker))
         .map(|endpoint| MetadataResponseBroker {
             node_id: endpoint.node_id.0,

@@ -25,7 +25,10 @@ use crate::kafka::connection::ConnectionLimits;
 use crate::kafka::dispatch::Dispatcher;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::listener::{ConnectionCounts, Connections, Listener};
+use crate::kafka::liveness::Liveness;
+use crate::names::Resolver;
 use crate::offsets_log::ReplicatedOffsetsLog;
+use crate::peer::Peers;
 use crate::replication::{
     Identity, IsrController, IsrRequest, ManagerConfig, PeerConnector, PeerError, ReplicaManager,
 };
@@ -183,6 +186,7 @@ pub(super) async fn start(
             }),
             clock,
         }),
+        liveness: Liveness::new(Peers::new(Resolver::default())),
         fetch_sessions: FetchSessions::new(10),
         producer_ids: Default::default(),
         topic_creation: Default::default(),

@@ -1,0 +1,112 @@
+//! Is the broker that the metadata names as leader alive, right when a client asks because it may not be?
+//!
+//! A client whose leader dies asks another broker within a millisecond, before the controller can have moved leadership.
+//! An answer that names the dead leader costs it a whole back-off (a second, with librdkafka). So whoever is about to
+//! name a leader looks whether its process still listens, and when nobody does waits a moment for the new leader.
+//!
+//! For the same reason a broker that was fenced just now stays in the list of brokers for a while: librdkafka takes a
+//! partition away from a broker that vanishes from the list, and only asks for its leader again a second later.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use broker_core::metadata::{BrokerImage, MetadataDelta, MetadataImage};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use types::NodeId;
+
+use crate::broker::Broker;
+use crate::peer::{Peers, Probe};
+
+/// How long a probe may take; no answer means that nothing is known, and the leader is named.
+const PROBE: Duration = Duration::from_millis(50);
+/// How long an answer of a living process stands for others, so that a rush of clients costs few probes.
+const FRESH: Duration = Duration::from_millis(5);
+/// How long to wait for the new leader: an election takes milliseconds, or half a second when the dead broker was the
+/// active controller too.
+const WAIT: Duration = Duration::from_millis(700);
+/// How long a fenced broker stays listed.
+const LISTED: Duration = Duration::from_secs(10);
+
+/// What is known of other brokers' processes.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    peers: Peers,
+    alive: Mutex<HashMap<NodeId, Instant>>,
+    fenced: Mutex<HashMap<NodeId, Instant>>,
+}
+
+impl Liveness {
+    pub(crate) fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            alive: Mutex::default(),
+            fenced: Mutex::default(),
+        }
+    }
+
+    /// Notices which brokers became fenced, or are not any more.
+    pub(crate) fn apply(&self, image: &MetadataImage, delta: &MetadataDelta) {
+        let mut fenced = self.fenced.lock();
+        fenced.retain(|_, since| since.elapsed() < LISTED);
+        for node in &delta.brokers {
+            if image.broker(*node).is_some_and(|broker| broker.fenced) {
+                fenced.entry(*node).or_insert_with(Instant::now);
+            } else {
+                fenced.remove(node);
+            }
+        }
+    }
+
+    /// Whether clients are told of the broker: it is not fenced, or was not a moment ago.
+    pub(crate) fn is_listed(&self, broker: &BrokerImage) -> bool {
+        let fenced = self.fenced.lock();
+        !broker.fenced
+            || (fenced.get(&broker.node_id)).is_some_and(|since| since.elapsed() < LISTED)
+    }
+
+    /// Those of `nodes` whose process does not listen.
+    async fn dead(&self, image: &MetadataImage, nodes: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let probes = nodes.into_iter().filter_map(|node| {
+            let rpc = &image.broker(node)?.rpc;
+            Some(async move { (node, self.is_dead(node, &rpc.host, rpc.port).await) })
+        });
+        let probed = join_all(probes).await;
+        let dead = probed.into_iter().filter(|(_, dead)| *dead);
+        dead.map(|(node, _)| node).collect()
+    }
+
+    async fn is_dead(&self, node: NodeId, host: &str, port: u16) -> bool {
+        let fresh = |seen: &Instant| seen.elapsed() < FRESH;
+        if self.alive.lock().get(&node).is_some_and(fresh) {
+            return false;
+        }
+        match self.peers.probe(host, port, PROBE).await {
+            Probe::Refused => true,
+            Probe::Listening => {
+                self.alive.lock().insert(node, Instant::now());
+                false
+            }
+            Probe::Unknown => false,
+        }
+    }
+}
+
+impl Broker {
+    /// Waits a moment for new leaders where `leaders` (of the metadata) names processes that are dead. Those that still
+    /// are named then, although nobody is there.
+    pub(crate) async fn settle_leaders(
+        &self,
+        leaders: impl Fn(&MetadataImage) -> BTreeSet<NodeId>,
+    ) -> BTreeSet<NodeId> {
+        let image = self.metadata.borrow().clone();
+        let mut others = leaders(&image);
+        others.remove(&self.node_id);
+        let dead = self.liveness.dead(&image, others).await;
+        if dead.is_empty() {
+            return dead;
+        }
+        let moved = self.until(WAIT, |image| leaders(image).is_disjoint(&dead));
+        if moved.await { BTreeSet::new() } else { dead }
+    }
+}
