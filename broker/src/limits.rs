@@ -24,7 +24,7 @@ pub(crate) fn raise_open_files() {
             "raised the limit of open files"
         ),
         Err(error) => {
-            warn!(current = limit.current, %error, "failed to raise the limit of open files")
+            warn!(current = limit.current, %error, "failed to raise the limit of open files");
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct PartitionHandle {
 #[derive(Debug)]
 enum Phase {
     Loading,
-    Active(Active),
+    Active(Box<Active>),
     Ended,
 }
 
@@ -193,12 +193,12 @@ impl PartitionHandle {
         match result.await {
             Ok(records) => {
                 info!(partition, records, epoch = %self.epoch, "loaded groups and offsets");
-                *self.phase.lock() = Phase::Active(Active {
+                *self.phase.lock() = Phase::Active(Box::new(Active {
                     coordinator,
                     waiting: HashMap::new(),
                     next_token: 0,
                     armed: None,
-                });
+                }));
                 true
             }
             Err(error) => {

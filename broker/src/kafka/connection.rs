@@ -238,7 +238,8 @@ where
                 Ok(frame) => self.service.may_overlap(frame),
                 Err(_) => false,
             };
-            if !self.slots.is_empty() && !(overlaps && self.overlapping) {
+            let may_start = self.slots.is_empty() || (overlaps && self.overlapping);
+            if !may_start {
                 return;
             }
             let Some(Waiting { frame, held }) = self.waiting.pop_front() else {

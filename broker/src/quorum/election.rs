@@ -146,7 +146,7 @@ async fn majority_would_vote(shared: &Shared, metrics: &Metrics) -> bool {
                 cluster_id: shared.config.cluster_id.clone(),
                 to_raft_id: id,
                 from_raft_id: me,
-                last_log_id: last_log_id.clone(),
+                last_log_id,
             };
             let mut client = transport::client(shared.directory.channel(member));
             async move {

@@ -51,10 +51,13 @@ pub(in crate::kafka) async fn handle(
     }
 }
 
+/// A resource and all the values it shall have.
+type Replacement = (ConfigResource, Vec<(String, Option<String>)>);
+
 /// The error of each resource, in order.
 async fn alter(
     cx: &RequestContext,
-    resources: Vec<(ConfigResource, Vec<(String, Option<String>)>)>,
+    resources: Vec<Replacement>,
     validate_only: bool,
 ) -> Vec<Option<ApiError>> {
     let count = resources.len();

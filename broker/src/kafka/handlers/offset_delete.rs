@@ -38,11 +38,9 @@ pub(in crate::kafka) async fn handle(
                 .map(|(partition, error)| OffsetDeleteResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: error.code(),
-                    ..OffsetDeleteResponsePartition::default()
                 })
                 .collect(),
             name: topic.name,
-            ..OffsetDeleteResponseTopic::default()
         }
     });
     OffsetDeleteResponse {
