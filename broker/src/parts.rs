@@ -80,10 +80,11 @@ pub(crate) async fn start_replicas(
     }
 }
 
-/// What requests share.
+/// What requests share. `controller` is the way to the active controller, `peers` that to other brokers.
 pub(crate) fn broker(
     node: &Node,
-    control_plane: &ControlPlane,
+    controller: Arc<dyn ControllerAccess>,
+    peers: Peers,
     replicas: &ReplicaManager,
     metadata: watch::Receiver<Arc<MetadataImage>>,
 ) -> Broker {
@@ -116,9 +117,9 @@ pub(crate) fn broker(
         broker_count: node.file.brokers().count(),
         metadata,
         replicas: replicas.clone(),
-        controller: Arc::new(control_plane.client().clone()),
+        controller,
         groups,
-        liveness: Liveness::new(control_plane.directory().peers().clone()),
+        liveness: Liveness::new(peers),
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
         topic_creation: TopicCreation::default(),

@@ -204,9 +204,32 @@ impl Running {
 }
 
 impl BrokerParts {
+    /// Waits until the controller has moved this broker's leaders away, unless there is nobody to move them to.
+    async fn hand_over(&self) {
+        let me = self.broker.node_id;
+        let alone = self.broker.until(HAND_OVER, |image| {
+            image
+                .brokers()
+                .all(|broker| broker.node_id == me || !broker.is_active())
+        });
+        tokio::select! {
+            biased; // the first branch tells the controller, which the other brokers have to know
+            moved = self.lifecycle.controlled_shutdown(HAND_OVER) => {
+                if !moved {
+                    warn!("stopping although not all leaders moved away");
+                }
+            }
+            alone = alone => {
+                if alone {
+                    info!("no other broker is there to take over");
+                }
+            }
+        }
+    }
+
     async fn stop(&self, orderly: bool) {
-        if orderly && !self.lifecycle.controlled_shutdown(HAND_OVER).await {
-            warn!("stopping although not all leaders moved away");
+        if orderly {
+            self.hand_over().await;
         }
         self.stop_clients.cancel();
         bounded(
@@ -251,12 +274,10 @@ async fn start_broker(
         metadata.clone(),
     );
     let replicas = parts::start_replicas(node, data, control_plane, handle.status()).await?;
-    let broker = Arc::new(parts::broker(
-        node,
-        control_plane,
-        &replicas,
-        metadata.clone(),
-    ));
+    let controller = Arc::new(control_plane.client().clone());
+    let peers = control_plane.directory().peers().clone();
+    let broker = parts::broker(node, controller, peers, &replicas, metadata.clone());
+    let broker = Arc::new(broker);
     let changes = replicas.leader_changes();
     tasks.spawn({
         let following = follow_leaderships(replicas.clone(), changes, broker.clone());

@@ -110,3 +110,62 @@ impl Broker {
         if moved.await { BTreeSet::new() } else { dead }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker_core::metadata::record::RegisterBroker;
+    use broker_core::metadata::{BrokerEndpoint, BrokerUuid, Incarnation, MetadataRecord};
+    use types::BrokerEpoch;
+
+    use super::*;
+    use crate::names::Resolver;
+
+    fn image(fenced: bool, port: u16) -> (MetadataImage, MetadataDelta) {
+        let mut image = MetadataImage::empty();
+        let record = MetadataRecord::RegisterBroker(RegisterBroker {
+            node_id: NodeId(1),
+            broker_epoch: BrokerEpoch(1),
+            incarnation: Incarnation::default(),
+            broker_uuid: BrokerUuid::default(),
+            endpoints: Vec::new(),
+            rpc: BrokerEndpoint {
+                name: "rpc".to_owned(),
+                host: "127.0.0.1".to_owned(),
+                port,
+            },
+            rack: None,
+            software_version: String::new(),
+            fenced,
+            in_controlled_shutdown: false,
+        });
+        let delta = image.apply(1, &[record]).unwrap();
+        (image, delta)
+    }
+
+    #[test]
+    fn a_broker_that_was_fenced_just_now_stays_listed() {
+        let liveness = Liveness::new(Peers::new(Resolver::default()));
+        let (fenced, delta) = image(true, 1);
+        let broker = fenced.broker(NodeId(1)).unwrap();
+        assert!(!liveness.is_listed(broker), "fenced before anybody looked");
+        liveness.apply(&fenced, &delta);
+        assert!(liveness.is_listed(broker));
+        let (unfenced, delta) = image(false, 1);
+        liveness.apply(&unfenced, &delta);
+        assert!(!liveness.is_listed(broker), "forgotten when unfenced");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_listen_is_dead_and_one_that_does_is_not() {
+        let liveness = Liveness::new(Peers::new(Resolver::default()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (image, _) = image(false, port);
+        let nodes = BTreeSet::from([NodeId(1), NodeId(2)]);
+        assert_eq!(liveness.dead(&image, nodes.clone()).await, BTreeSet::new());
+        drop(listener);
+        liveness.alive.lock().clear(); // its answer is not fresh any more
+        let dead = liveness.dead(&image, nodes).await;
+        assert_eq!(dead, BTreeSet::from([NodeId(1)]), "2 is not registered");
+    }
+}

@@ -27,7 +27,7 @@ struct Journal(Arc<Mutex<BTreeMap<u64, String>>>);
 
 impl Machine for Journal {
     fn apply(&mut self, offset: u64, records: &Bytes) -> Result<(), MachineError> {
-        let text = String::from_utf8(records.to_vec()).unwrap();
+        let text = String::from_utf8_lossy(records).into_owned();
         assert!(
             self.0.lock().insert(offset, text).is_none(),
             "offset {offset} was applied twice"
@@ -44,7 +44,7 @@ impl Machine for Journal {
     }
 
     fn restore(&mut self, _offset: u64, image: &Bytes) -> Result<(), MachineError> {
-        let text = std::str::from_utf8(image).unwrap();
+        let text = String::from_utf8_lossy(image);
         *self.0.lock() = text
             .lines()
             .map(|line| line.split_once(' ').unwrap())

@@ -1,17 +1,16 @@
 //! A broker that is its own controller, without a quorum: for tests of what clients see.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use broker_core::controller::request::{
     BrokerHeartbeatRequest, ControllerRequest, ControllerResponse, RegisterBrokerRequest,
 };
 use broker_core::controller::{Controller, ControllerConfig};
-use broker_core::group::GroupConfig;
 use broker_core::metadata::{BrokerEndpoint, BrokerUuid, Incarnation, MetadataImage};
 use broker_core::partition::AlterPartitionAnswer;
-use config::{BrokerConfig, Durability};
+use config::{BrokerConfig, Durability, Environment};
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,15 +18,13 @@ use types::NodeId;
 
 use crate::broker::{Broker, ControllerAccess};
 use crate::clock::Clock;
-use crate::coordinator::{GroupService, GroupServiceConfig};
 use crate::follow_metadata::{MetadataFollower, follow_leaderships};
 use crate::kafka::connection::ConnectionLimits;
 use crate::kafka::dispatch::Dispatcher;
-use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::listener::{ConnectionCounts, Connections, Listener};
-use crate::kafka::liveness::Liveness;
 use crate::names::Resolver;
-use crate::offsets_log::ReplicatedOffsetsLog;
+use crate::node::{BrokerOptions, Node};
+use crate::parts;
 use crate::peer::Peers;
 use crate::replication::{
     Identity, IsrController, IsrRequest, ManagerConfig, PeerConnector, PeerError, ReplicaManager,
@@ -36,7 +33,7 @@ use crate::replication::{
 /// Decides and applies at once: what a quorum of one without a disk would do.
 struct Solo {
     state: Mutex<State>,
-    groups: std::sync::OnceLock<Arc<Broker>>,
+    broker: OnceLock<Arc<Broker>>,
     clock: Clock,
 }
 
@@ -56,7 +53,7 @@ impl Solo {
             let delta = state.image.apply(offset, &decision.records).unwrap();
             state.controller.committed(offset);
             let image = Arc::new(state.image.clone());
-            let broker = self.groups.get().expect("set before the first request");
+            let broker = self.broker.get().expect("set before the first request");
             let applied = state.follower.apply(image, &delta, &broker.groups);
             applied.await.unwrap();
         }
@@ -127,75 +124,55 @@ pub(super) async fn start(
     port: u16,
     config: &[(&str, &str)],
 ) -> SoloBroker {
-    let file = broker_file(data, config);
-    let settings = Arc::new(file.settings().unwrap());
-    let node_id = NodeId(1);
-    let cluster_id: Arc<str> = CLUSTER.into();
-    let clock = Clock::new();
-    let replicas = ReplicaManager::start(
-        ManagerConfig {
-            identity: Identity {
-                cluster_id: cluster_id.clone(),
-                node: node_id,
-            },
-            log_root: data.join("logs"),
-            durability: Durability::Replicated,
-            settings: settings.clone(),
-            file_config: Arc::new(file.config.clone()),
-            tail_cache_bytes: 16 * 1024 * 1024,
-        },
-        Arc::new(Nobody),
-        Arc::new(Nobody),
-    )
+    let node = Node::new(BrokerOptions {
+        config: broker_file(data, config),
+        node_name: Some("solo".to_owned()),
+        environment: Environment::default(),
+    })
     .unwrap();
+    let clock = Clock::new();
+    let replicas = open_replicas(&node, data);
     let (applied, metadata) = watch::channel(Arc::new(MetadataImage::empty()));
-    let listener = Listener::bind("internal", host, port).await.unwrap();
-    let address = listener.address();
     let solo = Arc::new(Solo {
         state: Mutex::new(State {
             controller: Controller::take_over(
-                ControllerConfig::new(node_id, &file).unwrap(),
+                ControllerConfig::new(node.id(), &node.file).unwrap(),
                 MetadataImage::empty(),
                 clock.now().monotonic_ms,
             ),
             image: MetadataImage::empty(),
-            follower: MetadataFollower::new(node_id, replicas.clone(), applied),
+            follower: MetadataFollower::new(node.id(), replicas.clone(), applied),
         }),
-        groups: std::sync::OnceLock::new(),
+        broker: OnceLock::new(),
         clock,
     });
-    let broker = Arc::new(Broker {
-        node_id,
-        cluster_id: cluster_id.clone(),
-        settings,
-        file: file.config.clone(),
-        broker_count: 1,
-        metadata: metadata.clone(),
-        replicas: replicas.clone(),
-        controller: solo.clone(),
-        groups: GroupService::new(GroupServiceConfig {
-            groups: GroupConfig {
-                initial_rebalance_delay_ms: 0,
-                ..GroupConfig::default()
-            },
-            expiry_interval: Duration::from_secs(600),
-            log: Arc::new(ReplicatedOffsetsLog {
-                replicas: replicas.clone(),
-                metadata,
-                commit_timeout: Duration::from_secs(5),
-            }),
-            clock,
-        }),
-        liveness: Liveness::new(Peers::new(Resolver::default())),
-        fetch_sessions: FetchSessions::new(10),
-        producer_ids: Default::default(),
-        topic_creation: Default::default(),
-        metrics: Default::default(),
-    });
-    let _ = solo.groups.set(broker.clone());
+    let peers = Peers::new(Resolver::default());
+    let broker = parts::broker(&node, solo.clone(), peers, &replicas, metadata);
+    let broker = Arc::new(broker);
+    let _ = solo.broker.set(broker.clone());
     let changes = replicas.leader_changes();
     tokio::spawn(follow_leaderships(replicas, changes, broker.clone()));
-    register(&solo, address).await;
+    let listener = Listener::bind("internal", host, port).await.unwrap();
+    register(&solo, listener.address()).await;
+    serve(listener, broker)
+}
+
+fn open_replicas(node: &Node, data: &Path) -> ReplicaManager {
+    let config = ManagerConfig {
+        identity: Identity {
+            cluster_id: CLUSTER.into(),
+            node: node.id(),
+        },
+        log_root: data.join("logs"),
+        durability: Durability::Replicated,
+        settings: node.settings.clone(),
+        file_config: Arc::new(node.file.config.clone()),
+        tail_cache_bytes: 16 * 1024 * 1024,
+    };
+    ReplicaManager::start(config, Arc::new(Nobody), Arc::new(Nobody)).unwrap()
+}
+
+fn serve(listener: Listener, broker: Arc<Broker>) -> SoloBroker {
     let stop = CancellationToken::new();
     let limits = ConnectionLimits {
         max_frame: 100 * 1024 * 1024,
@@ -211,7 +188,8 @@ pub(super) async fn start(
         total: 1000,
         per_ip: 1000,
     };
-    let service = Arc::new(Dispatcher::new(broker.clone()));
+    let address = listener.address();
+    let service = Arc::new(Dispatcher::new(broker));
     tokio::spawn(listener.run(service, limits, Connections::new(counts), stop.clone()));
     SoloBroker { address, stop }
 }
