@@ -8,7 +8,7 @@ use types::BatchIter;
 /// A partition's log as one broker has it: `(base offset, last offset, CRC, leader epoch)` of each batch.
 pub type PartitionLog = Vec<(i64, i64, u32, i32)>;
 
-/// Folders named `logs` (Kafka's layout) below `data_dir`.
+/// The log directories (Kafka's layout) of all brokers below `data_dir`.
 #[must_use]
 pub fn log_dirs(data_dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -26,8 +26,8 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.is_dir())
     {
-        if path.join("recovery-point-offset-checkpoint").is_file() {
-            found.push(path);
+        if path.join("broker.meta").is_file() {
+            found.push(path.join("logs"));
         } else if depth < DEEPEST {
             collect(&path, depth + 1, found);
         }

@@ -140,12 +140,13 @@ impl RequestFrame {
         self.api_key.valid_versions().contains(&self.version)
     }
 
-    /// Reads the body, all of it.
+    /// Reads the body. Bytes that follow the request are ignored, as Apache Kafka does: librdkafka 2.16 sends three
+    /// such bytes when it asks for the metadata of all topics at a flexible version.
     ///
     /// # Errors
-    /// The body is not a request `R` of the frame's version, or bytes follow it.
+    /// The body is not a request `R` of the frame's version.
     pub fn decode<R: Request>(&self) -> Result<R, DecodeError> {
-        R::decode_exact(self.body.clone(), self.version)
+        R::decode(&mut self.body.clone(), self.version)
     }
 }
 

@@ -250,15 +250,15 @@ fn fate(object: &Value) -> &'static str {
     }
 }
 
-/// The field of `strict decoding error: unknown field "spec.x"`, or of `.spec.x: field not declared in schema`, which is
-/// what an API server answers to an apply.
+/// The field that a server's message calls unknown: `strict decoding error: unknown field "spec.x"` on create and
+/// update, `.spec.x: field not declared in schema` on server-side apply.
 fn unknown_field(message: &str) -> Option<String> {
-    if let Some((_, rest)) = message.split_once("unknown field \"") {
-        return rest.split_once('"').map(|(field, _)| field.to_owned());
+    if let Some((before, _)) = message.split_once(": field not declared in schema") {
+        let field = before.rsplit(' ').next()?;
+        return Some(field.trim_start_matches('.').to_owned());
     }
-    let (before, _) = message.split_once(": field not declared in schema")?;
-    let (_, field) = before.rsplit_once(": .")?;
-    Some(field.to_owned())
+    let (_, rest) = message.split_once("unknown field \"")?;
+    rest.split_once('"').map(|(field, _)| field.to_owned())
 }
 
 #[cfg(test)]
@@ -271,6 +271,9 @@ mod tests {
         assert_eq!(unknown_field(message), Some("spec.partitons".to_owned()));
         let apply = "failed to create typed patch object (default/orders; tidemark.dev/v1alpha1, Kind=KafkaTopic): .spec.partitons: field not declared in schema";
         assert_eq!(unknown_field(apply), Some("spec.partitons".to_owned()));
+        let applied = "failed to create typed patch object (default/x; tidemark.dev/v1alpha1, Kind=KafkaTopic): \
+                       .spec.partitons: field not declared in schema";
+        assert_eq!(unknown_field(applied), Some("spec.partitons".to_owned()));
         assert_eq!(unknown_field("spec.partitions: Invalid value"), None);
     }
 
