@@ -6,7 +6,7 @@ use tests::{disk, skipped};
 
 #[test]
 fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
-    let Some(mut dump) = java_class("kafka.tools.DumpLogSegments") else {
+    let Some(mut dump) = java_class("org.apache.kafka.tools.DumpLogSegments") else {
         return skipped(
             "kafka-dump-log",
             "Apache Kafka's jars: run tests/platform/setup",

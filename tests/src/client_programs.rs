@@ -45,7 +45,7 @@ pub fn kafka_jars() -> Option<PathBuf> {
     path.join(".version").is_file().then_some(path)
 }
 
-/// A command of Apache Kafka's own tools, such as `kafka.tools.DumpLogSegments`.
+/// A command of Apache Kafka's own tools, such as `org.apache.kafka.tools.DumpLogSegments`.
 #[must_use]
 pub fn java_class(class: &str) -> Option<Command> {
     let jars = kafka_jars()?;
