@@ -237,20 +237,31 @@ impl Node {
                 entries,
                 high_watermark,
             } => {
-                self.heard_ms = now_ms;
+                self.hear(now_ms);
                 self.on_batches(epoch, at, &entries, high_watermark, from, &mut effects);
             }
             Message::Position {
                 epoch,
                 high_watermark,
             } => {
-                self.heard_ms = now_ms;
+                self.hear(now_ms);
                 if let Some(follower) = self.core.follower_mut() {
                     follower.on_high_watermark(epoch, high_watermark);
                 }
             }
         }
         effects
+    }
+
+    /// What comes while the answer to a subscription is lost does not make up for it.
+    fn hear(&mut self, now_ms: i64) {
+        if self
+            .core
+            .follower()
+            .is_some_and(|follower| follower.is_matched())
+        {
+            self.heard_ms = now_ms;
+        }
     }
 
     fn on_start(&mut self, now_ms: i64, subscription: &Subscription, effects: &mut Effects) {
