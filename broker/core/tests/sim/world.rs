@@ -275,7 +275,12 @@ impl World {
         }
         let copies = 1 + usize::from(self.rng.random_bool(self.weather.doubling));
         for _ in 0..copies {
-            let delay = self.rng.random_range(0..=self.weather.delay_ms);
+            // A healthy stream keeps the order.
+            let delay = if self.healed {
+                self.weather.delay_ms
+            } else {
+                self.rng.random_range(0..=self.weather.delay_ms)
+            };
             let message = message.clone();
             self.at(delay, Event::Deliver { from, to, message });
         }
