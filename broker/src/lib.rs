@@ -35,7 +35,7 @@ mod http;
 mod limits;
 mod metrics;
 
-pub use node::{BrokerOptions, OptionsError};
 pub use follow_metadata::FollowError;
 pub use kafka::ListenError;
+pub use node::{BrokerOptions, OptionsError};
 pub use run::{BrokerError, run};

@@ -376,7 +376,8 @@ fn join_group_keeps_versions_that_old_clients_ask_about() {
 
 #[test]
 fn metadata_request_v13_of_librdkafka_2_16_for_all_topics_has_bytes_after_its_end() {
-    let captured = b"\x00\x03\x00\x0d\x00\x00\x00\x03\x00\x07rdkafka\x00\x00\x00\x00\x00\x00\x01\x00\x00";
+    let captured =
+        b"\x00\x03\x00\x0d\x00\x00\x00\x03\x00\x07rdkafka\x00\x00\x00\x00\x00\x00\x01\x00\x00";
     let frame = RequestFrame::parse(Bytes::from_static(captured)).unwrap();
     let request: MetadataRequest = frame.decode().unwrap();
     assert_eq!(request.topics, None, "all topics");
