@@ -369,9 +369,8 @@ async fn the_operator_is_told_what_a_restart_would_risk() {
     };
     let others: Vec<_> = (0..3).filter(|id| *id != active).collect();
     let answer = ask(&cluster, others[0]).await;
-    // Three partitions with one replica each lie on three brokers.
-    assert!(!answer.safe);
-    assert!(answer.risks[0].contains("one-replica-"), "{answer:?}");
+    // One replica each is all they will ever have: that alone must not block a roll for ever.
+    assert!(answer.safe, "{answer:?}");
     assert!(
         !answer.risks.iter().any(|risk| risk.contains("quorum")),
         "{answer:?}"
@@ -379,7 +378,7 @@ async fn the_operator_is_told_what_a_restart_would_risk() {
     cluster.kill(others[1]).await;
     let answer = ask(&cluster, others[0]).await;
     assert!(
-        answer.risks.iter().any(|risk| risk.contains("quorum")),
+        !answer.safe && answer.risks.iter().any(|risk| risk.contains("quorum")),
         "{answer:?}"
     );
 }

@@ -233,6 +233,6 @@ async fn an_unknown_field_cannot_be_applied() {
     assert_eq!(code, 500, "as from a real API server: {status}");
     assert_eq!(
         status["message"],
-        "failed to create typed patch object (default/a; test.dev/v1, Kind=Widget): .spec.colour: field not declared in schema"
+        "failed to create typed patch object (/a; test.dev/v1, Kind=Widget): .spec.colour: field not declared in schema"
     );
 }

@@ -326,7 +326,10 @@ async fn pages_show_one_revision_even_when_objects_change_between_them() {
                 .iter()
                 .filter_map(|i| i["metadata"]["name"].as_str().map(str::to_owned)),
         );
-        let Some(token) = page["metadata"]["continue"].as_str().map(str::to_owned) else {
+        let token = page["metadata"]["continue"]
+            .as_str()
+            .filter(|token| !token.is_empty());
+        let Some(token) = token.map(str::to_owned) else {
             break;
         };
         page = get(&plane, &format!("{WIDGETS}?limit=2&continue={token}"))
