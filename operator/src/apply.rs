@@ -108,7 +108,7 @@ pub(crate) async fn prune<K: Child>(
         let params = DeleteParams::background();
         match api.delete(&name, &params).await {
             Ok(_) => {
-                tracing::info!(kind = %K::kind(&()), %name, "deleted a child that is no longer built")
+                tracing::info!(kind = %K::kind(&()), %name, "deleted a child that is no longer built");
             }
             Err(error) if is_not_found(&error) => {}
             Err(source) => {

@@ -77,7 +77,7 @@ impl Holder {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(%error, lease = self.config.name, "failed to read or write the lease")
+                    tracing::warn!(%error, lease = self.config.name, "failed to read or write the lease");
                 }
             }
         }

@@ -208,7 +208,7 @@ async fn change(
                     Reason::TopicCreated,
                     format!("created topic {}", topic.topic),
                 )
-                .await
+                .await;
             }
             // Created by the attempt whose answer was lost, or by somebody else a moment ago: what differs is changed next.
             Err(AdminError::Refused {

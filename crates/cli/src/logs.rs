@@ -117,8 +117,8 @@ fn follow(folder: &Path, tails: &mut [Tail]) -> anyhow::Result<()> {
     // One pending wake-up is enough: a wake-up prints everything that is new.
     let (wake, woken) = sync_channel(1);
     let mut watcher = notify::recommended_watcher(move |_| {
-        // A full channel means that a wake-up is already pending.
-        drop(wake.try_send(()));
+        // The result is of no interest: a full channel means that a wake-up is already pending.
+        let _ = wake.try_send(());
     })?;
     watcher.watch(folder, notify::RecursiveMode::NonRecursive)?;
     loop {

@@ -156,7 +156,7 @@ pub(super) async fn advance(
                     Reason::PodRestarted,
                     format!("restarting {name} on the new template"),
                 )
-                .await
+                .await;
             }
             // Another one stands in its place already, or none.
             Err(error) if apply::is_not_found(&error) || apply::is_conflict(&error) => {}

@@ -447,7 +447,7 @@ async fn tell(
     ) {
         (false, true) => event(ctx, object, Reason::ClusterReady, &message).await,
         (true, false) if new.phase.as_deref() == Some("Degraded") => {
-            event(ctx, object, Reason::ClusterDegraded, &message).await
+            event(ctx, object, Reason::ClusterDegraded, &message).await;
         }
         _ => {}
     }

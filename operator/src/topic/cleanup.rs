@@ -44,7 +44,7 @@ pub(super) async fn cleanup(ctx: &Context, object: &KafkaTopic) -> Result<Action
                 Reason::TopicDeleted,
                 format!("deleted topic {topic}"),
             )
-            .await
+            .await;
         }
         Err(AdminError::Refused {
             code: ErrorCode::UnknownTopicOrPartition,

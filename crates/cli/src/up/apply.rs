@@ -101,7 +101,7 @@ impl Applier {
                 self.applied.insert(key.clone(), manifest.value.clone());
             }
             Err(kube::Error::Api(status)) => {
-                outcome.problems.extend(self.explain(manifest, &status))
+                outcome.problems.extend(self.explain(manifest, &status));
             }
             Err(error) => return Err(error.into()),
         }

@@ -82,8 +82,8 @@ impl Follow {
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
                 if event.is_ok_and(|event| !event.kind.is_access()) {
-                    // A full channel means that a wake-up is already pending.
-                    drop(wake.try_send(()));
+                    // The result is of no interest: a full channel means that a wake-up is already pending.
+                    let _ = wake.try_send(());
                 }
             })?;
         watcher
