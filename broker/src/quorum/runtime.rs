@@ -18,7 +18,7 @@ use super::directory::Directory;
 use super::identity::{IdentityError, disk_uuid};
 use super::service::RaftService;
 use super::state_machine::{Machine, StateMachine};
-use super::status::Signals;
+use super::status::{Signals, Takeover};
 use super::storage::LogFilesError;
 use super::storage::log::DiskLog;
 use super::transport::Transport;
@@ -280,7 +280,12 @@ impl QuorumRuntime {
 
     fn successor(&self) -> Option<Member> {
         let metrics = self.shared.raft.metrics().borrow().clone();
-        let status = status::of(&metrics, &self.shared.signals, Duration::MAX);
+        let status = status::of(
+            &metrics,
+            &Takeover::default(),
+            &self.shared.signals,
+            Duration::MAX,
+        );
         let me = self.shared.me.raft_id();
         status
             .voters
@@ -316,15 +321,17 @@ async fn publish_status(
     stop: CancellationToken,
 ) {
     let mut metrics = shared.raft.metrics();
+    let mut takeover = Takeover::default();
     // The age of the last quorum answer grows without any event.
     let mut timer = tokio::time::interval(shared.config.timing.heartbeat);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let current = status::of(
-            &metrics.borrow_and_update(),
-            &shared.signals,
-            shared.config.timing.fence_after,
-        );
+        let current = {
+            let metrics = metrics.borrow_and_update();
+            takeover.observe(&metrics);
+            let fence_after = shared.config.timing.fence_after;
+            status::of(&metrics, &takeover, &shared.signals, fence_after)
+        };
         let failed = current.failed.is_some();
         sender.send_if_modified(|known| {
             let changed = *known != current;

@@ -54,9 +54,57 @@ impl Signals {
     }
 }
 
+/// What a leader must have applied before it acts.
+///
+/// The term alone does not say it: a leader that restarts quickly leads on in its old term, with applied entries of
+/// that term from its snapshot and others still to apply.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover(Option<Barrier>);
+
+#[derive(Debug, Clone, Copy)]
+struct Barrier {
+    term: u64,
+    /// The end of the log when this process was first seen to lead in `term`.
+    last_log_index: Option<u64>,
+}
+
+impl Takeover {
+    /// Takes note of whether this node leads.
+    pub(crate) fn observe(&mut self, metrics: &Metrics) {
+        let term = metrics.current_term;
+        if !leads(metrics) {
+            self.0 = None;
+        } else if self.0.is_none_or(|barrier| barrier.term != term) {
+            self.0 = Some(Barrier {
+                term,
+                last_log_index: metrics.last_log_index,
+            });
+        }
+    }
+
+    /// Whether everything that was in the log at the takeover is applied, and something of the leader's own term.
+    fn is_complete(&self, metrics: &Metrics) -> bool {
+        let (Some(barrier), Some(applied)) = (self.0, metrics.last_applied) else {
+            return false;
+        };
+        Some(applied.index) >= barrier.last_log_index
+            && applied.leader_id.term == metrics.current_term
+            && applied.leader_id.node_id == metrics.id
+    }
+}
+
+fn leads(metrics: &Metrics) -> bool {
+    metrics.current_leader == Some(metrics.id) && metrics.state.is_leader()
+}
+
 /// Raft's metrics as the rest of the broker sees them. `fence_after` is the age of the last quorum answer at
 /// which a leader stops acting.
-pub(crate) fn of(metrics: &Metrics, signals: &Signals, fence_after: Duration) -> QuorumStatus {
+pub(crate) fn of(
+    metrics: &Metrics,
+    takeover: &Takeover,
+    signals: &Signals,
+    fence_after: Duration,
+) -> QuorumStatus {
     let membership = metrics.membership_config.membership();
     let member = |id: &u64| membership.get_node(id).cloned();
     let voters: Vec<Member> = membership
@@ -67,10 +115,6 @@ pub(crate) fn of(metrics: &Metrics, signals: &Signals, fence_after: Duration) ->
         .learner_ids()
         .filter_map(|id| member(&id))
         .collect();
-    let leads = metrics.current_leader == Some(metrics.id) && metrics.state.is_leader();
-    let caught_up = metrics.last_applied.is_some_and(|id| {
-        id.leader_id.term == metrics.current_term && id.leader_id.node_id == metrics.id
-    });
     let answered = voters.len() == 1
         || metrics
             .millis_since_quorum_ack
@@ -80,7 +124,11 @@ pub(crate) fn of(metrics: &Metrics, signals: &Signals, fence_after: Duration) ->
         .as_ref()
         .err()
         .map(ToString::to_string);
-    let acts = leads && caught_up && answered && failed.is_none() && !signals.is_resigning();
+    let acts = leads(metrics)
+        && takeover.is_complete(metrics)
+        && answered
+        && failed.is_none()
+        && !signals.is_resigning();
     QuorumStatus {
         term: metrics.current_term,
         leader: metrics.current_leader.as_ref().and_then(member),

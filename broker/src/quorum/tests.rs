@@ -25,9 +25,20 @@ const CLUSTER: &str = "test-cluster";
 #[derive(Debug, Clone, Default)]
 struct Journal(Arc<Mutex<BTreeMap<u64, String>>>);
 
+fn text_of(bytes: &Bytes) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn batches_of(text: &str) -> BTreeMap<u64, String> {
+    text.lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(offset, text)| (offset.parse().unwrap(), text.to_owned()))
+        .collect()
+}
+
 impl Machine for Journal {
     fn apply(&mut self, offset: u64, records: &Bytes) -> Result<(), MachineError> {
-        let text = String::from_utf8_lossy(records).into_owned();
+        let text = text_of(records);
         assert!(
             self.0.lock().insert(offset, text).is_none(),
             "offset {offset} was applied twice"
@@ -44,12 +55,7 @@ impl Machine for Journal {
     }
 
     fn restore(&mut self, _offset: u64, image: &Bytes) -> Result<(), MachineError> {
-        let text = String::from_utf8_lossy(image);
-        *self.0.lock() = text
-            .lines()
-            .map(|line| line.split_once(' ').unwrap())
-            .map(|(offset, text)| (offset.parse().unwrap(), text.to_owned()))
-            .collect();
+        *self.0.lock() = batches_of(&text_of(image));
         Ok(())
     }
 }
@@ -459,6 +465,28 @@ async fn a_node_that_lags_far_behind_gets_a_snapshot() {
     cluster.start(lagging).await;
     cluster.has_everywhere("batch 0").await;
     cluster.has_everywhere("batch 199").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_leader_acts_only_after_it_applied_its_whole_log() {
+    let timing = Timing {
+        snapshot_after: 50,
+        ..Timing::default()
+    };
+    let mut cluster = Cluster::new(1, timing).await;
+    cluster.start(0).await;
+    for count in 1..=80 {
+        cluster.propose(&format!("batch {count}")).await;
+    }
+    for _ in 0..5 {
+        cluster.kill(0).await;
+        cluster.start(0).await;
+        // It may lead on in its old term, with a snapshot of that term applied and the rest of the log not yet.
+        let mut status = cluster.nodes[&0].quorum.status();
+        let leading = status.wait_for(|status| status.leading.is_some());
+        tokio::time::timeout(PATIENCE, leading).await.unwrap().unwrap();
+        assert_eq!(cluster.nodes[&0].journal.0.lock().len(), 80);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
