@@ -484,7 +484,10 @@ async fn a_restarted_leader_acts_only_after_it_applied_its_whole_log() {
         // It may lead on in its old term, with a snapshot of that term applied and the rest of the log not yet.
         let mut status = cluster.nodes[&0].quorum.status();
         let leading = status.wait_for(|status| status.leading.is_some());
-        tokio::time::timeout(PATIENCE, leading).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, leading)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(cluster.nodes[&0].journal.0.lock().len(), 80);
     }
 }
