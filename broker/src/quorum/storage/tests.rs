@@ -3,13 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use openraft::testing::{StoreBuilder, Suite};
-
-use super::super::state_machine::{Freeze, Machine, MachineError, StateMachine};
-use super::super::types::{StorageError, TypeConfig};
 use super::files::{LogFiles, LogFilesError};
-use super::log::DiskLog;
 
 /// Small enough for several segments in a few entries.
 const SEGMENT_BYTES: u64 = 100;
@@ -180,41 +174,4 @@ fn a_purge_frees_whole_segments_and_keeps_later_entries() {
         drop(files);
         assert_eq!(*open(folder.path()).1.last().unwrap(), next);
     }
-}
-
-/// A machine without state: the suite only looks at positions.
-struct Nothing;
-
-impl Machine for Nothing {
-    fn apply(&mut self, _offset: u64, _records: &Bytes) -> Result<(), MachineError> {
-        Ok(())
-    }
-
-    fn freeze(&self) -> Freeze {
-        Box::new(Bytes::new)
-    }
-
-    fn restore(&mut self, _offset: u64, _image: &Bytes) -> Result<(), MachineError> {
-        Ok(())
-    }
-}
-
-struct Disks;
-
-fn empty_disk() -> (tempfile::TempDir, DiskLog, StateMachine) {
-    let folder = tempfile::tempdir().unwrap();
-    let log = DiskLog::open(folder.path()).unwrap();
-    let machine = StateMachine::open(folder.path(), Box::new(Nothing)).unwrap();
-    (folder, log, machine)
-}
-
-impl StoreBuilder<TypeConfig, DiskLog, StateMachine, tempfile::TempDir> for Disks {
-    async fn build(&self) -> Result<(tempfile::TempDir, DiskLog, StateMachine), StorageError> {
-        Ok(empty_disk())
-    }
-}
-
-#[test]
-fn the_store_keeps_rafts_contract() {
-    Suite::test_all(Disks).unwrap();
 }

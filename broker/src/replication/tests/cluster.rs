@@ -243,13 +243,19 @@ impl Cluster {
         snapshot.map_or(Offset(-1), |snapshot| snapshot.high_watermark)
     }
 
-    /// The bytes of the node's first segment.
+    /// The bytes of all the node's segments, in order: a truncated log may go on in a new one.
     pub(super) fn segment(&self, node: i32, partition: &TopicIdPartition) -> Vec<u8> {
-        let path = self
-            .dir
-            .path()
-            .join(format!("node-{node}/{partition}/00000000000000000000.log"));
-        std::fs::read(path).unwrap()
+        let folder = self.dir.path().join(format!("node-{node}/{partition}"));
+        let mut segments: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        segments.sort();
+        segments
+            .iter()
+            .flat_map(|path| std::fs::read(path).unwrap())
+            .collect()
     }
 }
 
