@@ -14,9 +14,11 @@ use crate::coordinator::GroupService;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::liveness::Liveness;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::producer_ids::ProducerIds;
 use crate::replication::ReplicaManager;
 use crate::topic_creation::TopicCreation;
+use crate::transactions::{MarkerWriter, TransactionService};
 
 /// How long a request without a timeout of its own waits for the controller: less than the 30 s after which clients
 /// give up.
@@ -45,7 +47,11 @@ pub(crate) struct Broker {
     pub(crate) metadata: watch::Receiver<Arc<MetadataImage>>,
     pub(crate) replicas: ReplicaManager,
     pub(crate) controller: Arc<dyn ControllerAccess>,
-    pub(crate) groups: GroupService,
+    pub(crate) groups: Arc<GroupService>,
+    pub(crate) transactions: TransactionService,
+    /// Ends transactions on the partitions led here.
+    pub(crate) marker_writer: MarkerWriter,
+    pub(crate) peers: Peers,
     pub(crate) liveness: Liveness,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,

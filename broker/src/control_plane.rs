@@ -65,6 +65,41 @@ struct Local {
     sessions: Sessions,
 }
 
+impl Local {
+    /// Decides over `quorum` and looks after the brokers' sessions, until `stop`.
+    fn start(
+        quorum: QuorumRuntime,
+        config: WriterConfig,
+        directory: &Directory,
+        stop: &CancellationToken,
+        tasks: &mut Vec<JoinHandle<()>>,
+    ) -> Self {
+        let (own_id, publisher) = (quorum.me().node_id, config.publisher.clone());
+        let (writer, handle) = Writer::new(Arc::new(quorum.clone()), config);
+        let peers = directory.peers().clone();
+        let sessions = Sessions::new(own_id, handle.clone(), publisher, peers);
+        tasks.push(tokio::spawn(writer.run(stop.clone())));
+        tasks.push(tokio::spawn(sessions.clone().run(stop.clone())));
+        Self {
+            quorum,
+            handle,
+            sessions,
+        }
+    }
+}
+
+/// Follows the metadata on a node that is no controller.
+async fn observe(
+    observer: Observer,
+    failed: watch::Sender<Option<String>>,
+    stop: CancellationToken,
+) {
+    if let Err(error) = observer.run(stop).await {
+        tracing::error!(%error, "this node cannot follow the metadata any more");
+        failed.send_replace(Some(error.to_string()));
+    }
+}
+
 fn directory(file: &BrokerConfig, peers: Peers) -> Directory {
     let controllers = file.controllers().map(|node| ControllerNode {
         node_id: node.id,
@@ -100,27 +135,15 @@ impl ControlPlane {
                 metadata: metadata_dir(data_dir),
                 timing: Timing::default(),
             };
-            let controller = ControllerConfig::new(node.id, file)?;
-            let quorum = QuorumRuntime::start(config, directory.clone(), Box::new(machine)).await?;
-            let writer_config = WriterConfig {
-                controller,
+            let controller = WriterConfig {
+                controller: ControllerConfig::new(node.id, file)?,
                 publisher: publisher.clone(),
             };
-            let (writer, handle) = Writer::new(Arc::new(quorum.clone()), writer_config);
-            let sessions = Sessions::new(
-                node.id,
-                handle.clone(),
-                publisher.clone(),
-                directory.peers().clone(),
-            );
-            tasks.push(tokio::spawn(writer.run(stop.clone())));
-            tasks.push(tokio::spawn(sessions.clone().run(stop.clone())));
+            let quorum = QuorumRuntime::start(config, directory.clone(), Box::new(machine)).await?;
             tasks.push(tokio::spawn(watch_failure(quorum.status(), failed)));
-            Some(Local {
-                quorum,
-                handle,
-                sessions,
-            })
+            Some(Local::start(
+                quorum, controller, &directory, &stop, &mut tasks,
+            ))
         } else {
             let observer = Observer {
                 cluster_id: file.cluster_id.clone(),
@@ -128,13 +151,7 @@ impl ControlPlane {
                 directory: directory.clone(),
                 machine,
             };
-            let stopped = stop.clone();
-            tasks.push(tokio::spawn(async move {
-                if let Err(error) = observer.run(stopped).await {
-                    tracing::error!(%error, "this node cannot follow the metadata any more");
-                    failed.send_replace(Some(error.to_string()));
-                }
-            }));
+            tasks.push(tokio::spawn(observe(observer, failed, stop.clone())));
             None
         };
         let reach = local.as_ref().map(|local| LocalController {

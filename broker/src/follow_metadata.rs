@@ -13,10 +13,11 @@ use tracing::{debug, warn};
 use types::{BrokerEpoch, NodeId};
 
 use crate::broker::Broker;
-use crate::coordinator::{GroupService, OFFSETS_TOPIC};
+use crate::coordinator::OFFSETS_TOPIC;
 use crate::lifecycle::BrokerStatus;
 use crate::metadata::MetadataStream;
 use crate::replication::{LeaderChange, LeaderChangeKind, ReplicaManager};
+use crate::transactions::TRANSACTIONS_TOPIC;
 
 /// Metadata that this broker cannot act on; it has to stop.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +80,11 @@ impl MetadataFollower {
             match delta {
                 Some(delta) => {
                     broker.liveness.apply(&image, &delta);
-                    self.apply(image, &delta, &broker.groups).await?;
+                    self.apply(image, &delta, &broker).await?;
                 }
                 None if is_news => {
                     let nothing = MetadataDelta::default();
-                    self.apply(image, &nothing, &broker.groups).await?;
+                    self.apply(image, &nothing, &broker).await?;
                 }
                 None => {}
             }
@@ -111,7 +112,7 @@ impl MetadataFollower {
         &mut self,
         image: Arc<MetadataImage>,
         delta: &MetadataDelta,
-        groups: &GroupService,
+        broker: &Broker,
     ) -> Result<(), FollowError> {
         let mine = image.broker(self.node_id).map(|me| me.epoch);
         if mine.is_none() || mine != self.epoch {
@@ -128,10 +129,15 @@ impl MetadataFollower {
             Ok(Err(error)) => return Err(FollowError(error.to_string())),
             Err(panic) => return Err(FollowError(panic.to_string())),
         }
-        let partitions = image
-            .topic_by_name(OFFSETS_TOPIC)
-            .map_or(0, |topic| topic.partitions.len());
-        groups.set_partition_count(i32::try_from(partitions).unwrap_or(i32::MAX));
+        let partitions = |name: &str| {
+            let topic = image.topic_by_name(name);
+            let count = topic.map_or(0, |topic| topic.partitions.len());
+            i32::try_from(count).unwrap_or(i32::MAX)
+        };
+        let groups = &broker.groups;
+        groups.set_partition_count(partitions(OFFSETS_TOPIC));
+        let transactions = &broker.transactions;
+        transactions.set_partition_count(partitions(TRANSACTIONS_TOPIC));
         debug!(offset = image.offset(), "applied metadata");
         self.applied.send_replace(image);
         if !delta.topics_deleted.is_empty() {
@@ -143,28 +149,32 @@ impl MetadataFollower {
     }
 }
 
-/// Starts and ends coordinators as leadership of the offsets topic comes and goes; ends with the replica manager.
+/// Starts and ends coordinators as leadership of their topics comes and goes; ends with the replica manager.
 pub(crate) async fn follow_leaderships(
     replicas: ReplicaManager,
     mut changes: broadcast::Receiver<LeaderChange>,
     broker: Arc<Broker>,
 ) {
-    let groups = &broker.groups;
+    let (groups, transactions) = (&broker.groups, &broker.transactions);
     loop {
         match changes.recv().await {
-            Ok(change) if &*change.partition.name == OFFSETS_TOPIC => {
+            Ok(change) => {
                 let partition = change.partition.partition;
-                match change.kind {
-                    LeaderChangeKind::BecameLeader => {
-                        groups.became_leader(partition, change.leader_epoch);
+                let led = change.kind == LeaderChangeKind::BecameLeader;
+                match &*change.partition.name {
+                    OFFSETS_TOPIC if led => groups.became_leader(partition, change.leader_epoch),
+                    OFFSETS_TOPIC => groups.lost_leadership(partition),
+                    TRANSACTIONS_TOPIC if led => {
+                        transactions.became_leader(partition, change.leader_epoch);
                     }
-                    LeaderChangeKind::LostLeadership => groups.lost_leadership(partition),
+                    TRANSACTIONS_TOPIC => transactions.lost_leadership(partition),
+                    _ => {}
                 }
             }
-            Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 warn!(missed, "missed leader changes: looking at all partitions");
                 groups.reconcile(&replicas.led_partitions(OFFSETS_TOPIC));
+                transactions.reconcile(&replicas.led_partitions(TRANSACTIONS_TOPIC));
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }

@@ -13,6 +13,7 @@ mod offsets_log;
 mod parts;
 mod producer_ids;
 mod topic_creation;
+mod transactions;
 
 pub mod replication;
 

@@ -5,6 +5,8 @@
 //!    ^                                                                        |
 //!    |  the controller does not know this registration (any more)             | told to stop
 //!    +------------------------------------------------------------------------+---> heartbeats until leaders moved
+//!                                                                             | cannot serve (its disk failed)
+//!                                                                             +---> heartbeats that ask to be fenced
 //! ```
 
 use std::sync::Arc;
@@ -78,6 +80,8 @@ pub struct Lifecycle {
     applied: watch::Receiver<Arc<MetadataImage>>,
     status: watch::Sender<BrokerStatus>,
     leave: CancellationToken,
+    /// The broker cannot serve any more.
+    fence: CancellationToken,
 }
 
 /// The way to the task. Cheap to clone.
@@ -85,6 +89,7 @@ pub struct Lifecycle {
 pub struct LifecycleHandle {
     status: watch::Receiver<BrokerStatus>,
     leave: CancellationToken,
+    fence: CancellationToken,
 }
 
 impl LifecycleHandle {
@@ -99,6 +104,15 @@ impl LifecycleHandle {
         self.leave.cancel();
         let mut status = self.status.clone();
         let told = status.wait_for(|status| status.may_stop);
+        matches!(tokio::time::timeout(timeout, told).await, Ok(Ok(_)))
+    }
+
+    /// Tells the controller that this broker cannot serve, from now on, and waits until it has taken every leadership
+    /// away, at most `timeout`. Whether it has.
+    pub async fn fence(&self, timeout: Duration) -> bool {
+        self.fence.cancel();
+        let mut status = self.status.clone();
+        let told = status.wait_for(|status| !status.active);
         matches!(tokio::time::timeout(timeout, told).await, Ok(Ok(_)))
     }
 }
@@ -120,10 +134,11 @@ impl Lifecycle {
         applied: watch::Receiver<Arc<MetadataImage>>,
     ) -> (Self, LifecycleHandle) {
         let (status, watched) = watch::channel(BrokerStatus::default());
-        let leave = CancellationToken::new();
+        let (leave, fence) = (CancellationToken::new(), CancellationToken::new());
         let handle = LifecycleHandle {
             status: watched,
             leave: leave.clone(),
+            fence: fence.clone(),
         };
         let lifecycle = Self {
             config,
@@ -131,8 +146,14 @@ impl Lifecycle {
             applied,
             status,
             leave,
+            fence,
         };
         (lifecycle, handle)
+    }
+
+    /// The epoch under which the process before this one stopped cleanly, when it did.
+    pub fn set_previous_epoch(&mut self, epoch: Option<BrokerEpoch>) {
+        self.config.registration.previous_epoch = epoch;
     }
 
     /// Registers and keeps the registration alive until `stop`.
@@ -227,7 +248,7 @@ impl Lifecycle {
 
     /// Waits for the next heartbeat's time: an event for one who waits for something, the interval for others.
     async fn pause(&mut self, status: BrokerStatus) {
-        let leaving = self.leave.is_cancelled();
+        let (leaving, fencing) = (self.leave.is_cancelled(), self.fence.is_cancelled());
         let eager = (!status.active || leaving) && !status.may_stop;
         let interval = if eager {
             EAGER
@@ -238,6 +259,7 @@ impl Lifecycle {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = self.leave.cancelled(), if !leaving => {}
+            () = self.fence.cancelled(), if !fencing => {}
             changed = self.applied.changed(), if eager => {
                 if changed.is_err() {
                     // The node stops; the caller's token ends this in a moment.
@@ -252,7 +274,7 @@ impl Lifecycle {
             node_id: self.config.registration.node_id,
             broker_epoch: epoch,
             metadata_offset: self.applied.borrow().offset(),
-            want_fence: false,
+            want_fence: self.fence.is_cancelled(),
             want_shut_down: self.leave.is_cancelled(),
         };
         let request = ControllerRequest::BrokerHeartbeat(request);

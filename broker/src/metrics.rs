@@ -14,7 +14,7 @@ use wire::ApiKey;
 
 use crate::broker::Broker;
 use crate::kafka::dispatch::APIS;
-use crate::replication::{PartitionSnapshot, PeerTraffic};
+use crate::replication::{CleanerStatus, PartitionSnapshot, PeerTraffic};
 
 /// Series of one metric with labels for partitions; more are dropped, and counted as dropped.
 const MAX_SERIES: usize = 5_000;
@@ -184,6 +184,7 @@ pub(crate) fn render(broker: &Broker, process: ProcessState) -> String {
     cluster(&mut page, broker, process);
     traffic(&mut page, broker);
     replication(&mut page, broker);
+    cleaner(&mut page, broker.replicas.cleaner_status());
     groups(&mut page, broker, &snapshots);
     broker.metrics.requests.render(&mut page);
     page.gauge(
@@ -354,6 +355,74 @@ fn replication(page: &mut Page, broker: &Broker) {
                 ));
             }
         }
+    }
+}
+
+/// Log compaction.
+fn cleaner(page: &mut Page, status: CleanerStatus) {
+    // A thousandth of a millisecond to a millisecond is as one of a second to a second.
+    let seconds = millis;
+    let gauges = [
+        (
+            "manager_uncleanable_partitions_count",
+            "Compacted logs that cannot be cleaned",
+            status.uncleanable_partitions.to_string(),
+        ),
+        (
+            "manager_uncleanable_bytes",
+            "Bytes of those that were never cleaned",
+            status.uncleanable_bytes.to_string(),
+        ),
+        (
+            "manager_max_dirty_percent",
+            "Share of the dirtiest log that was never cleaned",
+            format!("{:.1}", status.max_dirty_percent),
+        ),
+        (
+            "manager_time_since_last_run_ms",
+            "Time since the cleaners last looked at the logs; -1 before the first time",
+            status.since_last_run_ms.unwrap_or(-1).to_string(),
+        ),
+        (
+            "_cleaner_recopy_percent",
+            "How much of the logs the last cleanings kept",
+            format!("{:.1}", status.recopy_percent),
+        ),
+        (
+            "_max_clean_time_secs",
+            "The longest of the last cleanings",
+            seconds(status.max_clean_time_ms),
+        ),
+        (
+            "_max_buffer_utilization_percent",
+            "How full the fullest offset map of the last cleanings was",
+            format!("{:.1}", status.max_buffer_utilization_percent),
+        ),
+        (
+            "_max_compaction_delay_secs",
+            "How far a record is beyond max.compaction.lag.ms",
+            seconds(u64::try_from(status.max_compaction_delay_ms).unwrap_or(0)),
+        ),
+        (
+            "_deadthreadcount",
+            "Cleaner threads that ended by mistake",
+            status.dead_threads.to_string(),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(&format!("kafka_log_logcleaner{name}"), help, value);
+    }
+    for (name, help, value) in [
+        ("runs", "Cleanings of logs that were done", status.runs),
+        (
+            "bytes",
+            "Bytes that were read and written to clean logs",
+            status.bytes,
+        ),
+    ] {
+        let name = format!("tidemark_log_cleaner_{name}_total");
+        page.head(&name, "counter", help);
+        page.line(format_args!("{name} {value}"));
     }
 }
 

@@ -41,10 +41,7 @@ impl Resolver {
                 Ok(text) => {
                     let found = lookup(&text, host);
                     if !found.is_empty() {
-                        return Ok(found
-                            .into_iter()
-                            .map(|address| SocketAddr::new(address, port))
-                            .collect());
+                        return moved(host, &found, port);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -63,23 +60,60 @@ impl Resolver {
     }
 }
 
-/// Lines are `ADDRESS NAME [NAME ...]`, `#` starts a comment, names compare without case.
-fn lookup(text: &str, host: &str) -> Vec<IpAddr> {
+/// The addresses with their offsets added to `port`.
+fn moved(host: &str, found: &[(IpAddr, u16)], port: u16) -> io::Result<Vec<SocketAddr>> {
+    let place = |(address, offset): &(IpAddr, u16)| {
+        let port = port.checked_add(*offset).ok_or_else(|| {
+            let text =
+                format!("port {port} of {host:?} moved by {offset} is past the last port, 65535");
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        Ok(SocketAddr::new(*address, port))
+    };
+    found.iter().map(place).collect()
+}
+
+/// Lines are `ADDRESS NAME [NAME ...]`, `#` starts a comment, names compare without case. `ADDRESS+N` says that every
+/// port of the host is found `N` higher, as its own `TIDEMARK_PORT_OFFSET` has it.
+fn lookup(text: &str, host: &str) -> Vec<(IpAddr, u16)> {
     let host = host.trim_end_matches('.');
     text.lines()
         .filter_map(|line| {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
-            let address = words.next()?.parse().ok()?;
+            let (address, offset) = place(words.next()?)?;
             words
                 .any(|name| name.trim_end_matches('.').eq_ignore_ascii_case(host))
-                .then_some(address)
+                .then_some((address, offset))
         })
         .collect()
+}
+
+/// `ADDRESS` or `ADDRESS+N`.
+fn place(word: &str) -> Option<(IpAddr, u16)> {
+    match word.split_once('+') {
+        Some((address, offset)) => Some((address.parse().ok()?, offset.parse().ok()?)),
+        None => Some((word.parse().ok()?, 0)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn hosts_on_one_address_are_told_apart_by_their_port_offsets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        let lines = "127.0.0.1 a\n127.0.0.1+1000 b\n127.0.0.1+x c\n127.0.0.1+60000 d\n";
+        std::fs::write(&path, lines).unwrap();
+        let resolver = Resolver::with_hosts_file(path);
+        for (host, address) in [("a", "127.0.0.1:9090"), ("b", "127.0.0.1:10090")] {
+            let found = resolver.resolve(host, 9090).await.unwrap();
+            assert_eq!(found, [address.parse().unwrap()], "{host}");
+        }
+        let error = resolver.resolve("d", 9090).await.unwrap_err();
+        assert!(error.to_string().contains("past the last port"), "{error}");
+    }
 
     #[tokio::test]
     async fn the_hosts_file_goes_first_and_is_read_again() {

@@ -125,12 +125,13 @@ impl Node {
             .collect()
     }
 
-    /// Where other nodes reach this one.
+    /// Where other nodes reach this one. The port is the file's: whoever moved this process's ports says so to the others
+    /// in their hosts tables, as it does for the nodes of the file that have not registered yet.
     pub(crate) fn rpc_endpoint(&self) -> BrokerEndpoint {
         BrokerEndpoint {
             name: "rpc".to_owned(),
             host: self.me.host.clone(),
-            port: self.moved(self.file.rpc_port),
+            port: self.file.rpc_port,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How do group coordinators use the replicas of `__consumer_offsets`?
+//! How do coordinators use the replicas of their topic, `__consumer_offsets` or `__transaction_state`?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use types::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
-use crate::coordinator::{OFFSETS_TOPIC, OffsetsLog, OffsetsLogError};
+use crate::coordinator::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
 use crate::replication::{
     FetchPartition, FetchRequestModel, Isolation, ReplicaManager, TopicIdPartition,
 };
@@ -19,9 +19,10 @@ const READ_BYTES: usize = 1024 * 1024;
 /// How long a read waits for the high watermark to move on.
 const READ_WAIT: Duration = Duration::from_millis(500);
 
-/// The offsets topic in the replica manager.
+/// A coordinator's topic in the replica manager.
 #[derive(Debug)]
 pub(crate) struct ReplicatedOffsetsLog {
+    pub(crate) topic: &'static str,
     pub(crate) replicas: ReplicaManager,
     pub(crate) metadata: watch::Receiver<Arc<MetadataImage>>,
     /// `offsets.commit.timeout.ms`
@@ -32,9 +33,9 @@ impl ReplicatedOffsetsLog {
     fn partition(&self, partition: i32) -> TopicIdPartition {
         let image = self.metadata.borrow();
         let id = image
-            .topic_by_name(OFFSETS_TOPIC)
+            .topic_by_name(self.topic)
             .map_or(TopicId::ZERO, |topic| topic.id);
-        TopicIdPartition::new(id, OFFSETS_TOPIC, partition)
+        TopicIdPartition::new(id, self.topic, partition)
     }
 }
 
@@ -83,13 +84,14 @@ impl OffsetsLog for ReplicatedOffsetsLog {
         &self,
         partition: i32,
         epoch: LeaderEpoch,
-        batch: Bytes,
+        batch: CoordinatorBatch,
     ) -> BoxFuture<'static, Result<(), OffsetsLogError>> {
         let replicas = self.replicas.clone();
         let target = self.partition(partition);
         let timeout = self.commit_timeout;
         Box::pin(async move {
-            let appended = replicas.append_internal(&target, epoch, batch, timeout);
+            let CoordinatorBatch { bytes, rule } = batch;
+            let appended = replicas.append_in_transaction(&target, epoch, bytes, rule, timeout);
             match appended.await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(OffsetsLogError {

@@ -7,6 +7,8 @@ use broker_core::controller::request::{ControllerRequest, ControllerResponse};
 use broker_core::group::GroupConfig;
 use broker_core::metadata::MetadataImage;
 use broker_core::partition::AlterPartitionAnswer;
+use broker_core::txn::TransactionConfig;
+use config::BrokerSettings;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -17,7 +19,7 @@ use crate::broker_meta::DataDir;
 use crate::clock::Clock;
 use crate::control_plane::ControlPlane;
 use crate::controller::ControllerClient;
-use crate::coordinator::{GroupService, GroupServiceConfig};
+use crate::coordinator::{GroupService, GroupServiceConfig, OFFSETS_TOPIC};
 use crate::http::Status;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::listener::Connections;
@@ -35,6 +37,9 @@ use crate::replication::{
     StartError,
 };
 use crate::topic_creation::TopicCreation;
+use crate::transactions::{
+    ClusterMarkers, MarkerWriter, TRANSACTIONS_TOPIC, TransactionService, TransactionServiceConfig,
+};
 
 /// Just-appended batches kept in memory for followers and for consumers at the end of their partitions. A follower is
 /// milliseconds behind, so this bounds memory without costing reads.
@@ -80,35 +85,35 @@ pub(crate) async fn start_replicas(
     }
 }
 
+/// The metadata that this broker acts on, and the newest that it has heard of.
+pub(crate) type MetadataStates = (
+    watch::Receiver<Arc<MetadataImage>>,
+    watch::Receiver<Arc<MetadataImage>>,
+);
+
 /// What requests share. `controller` is the way to the active controller, `peers` that to other brokers.
 pub(crate) fn broker(
     node: &Node,
     controller: Arc<dyn ControllerAccess>,
     peers: Peers,
     replicas: &ReplicaManager,
-    metadata: watch::Receiver<Arc<MetadataImage>>,
+    (metadata, newest): MetadataStates,
 ) -> Broker {
     let settings = node.settings.clone();
     let clock = Clock::new();
-    let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1));
-    let groups = GroupService::new(GroupServiceConfig {
-        groups: GroupConfig {
-            min_session_timeout_ms: settings.group_min_session_timeout_ms,
-            max_session_timeout_ms: settings.group_max_session_timeout_ms,
-            initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
-            max_size: usize::try_from(settings.group_max_size).unwrap_or(usize::MAX),
-            offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
-            offset_metadata_max_bytes: usize::try_from(settings.offset_metadata_max_bytes)
-                .unwrap_or(0),
-        },
-        expiry_interval: ms(settings.offsets_retention_check_interval_ms),
-        log: Arc::new(ReplicatedOffsetsLog {
-            replicas: replicas.clone(),
-            metadata: metadata.clone(),
-            commit_timeout: ms(i64::from(settings.offsets_commit_timeout_ms)),
-        }),
-        clock,
+    let groups = Arc::new(groups(&settings, replicas, &metadata, clock));
+    let marker_writer = MarkerWriter {
+        replicas: replicas.clone(),
+        groups: groups.clone(),
+        metadata: metadata.clone(),
+    };
+    let markers = Arc::new(ClusterMarkers {
+        node_id: node.id(),
+        writer: marker_writer.clone(),
+        peers: peers.clone(),
+        newest,
     });
+    let transactions = transactions(&settings, replicas, &metadata, markers, clock);
     let slots = usize::try_from(settings.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     Broker {
         node_id: node.id(),
@@ -119,6 +124,9 @@ pub(crate) fn broker(
         replicas: replicas.clone(),
         controller,
         groups,
+        transactions,
+        marker_writer,
+        peers: peers.clone(),
         liveness: Liveness::new(peers),
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
@@ -126,6 +134,67 @@ pub(crate) fn broker(
         metrics: Arc::new(Metrics::default()),
         settings,
     }
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(1))
+}
+
+/// The coordinators' way to their topic.
+fn coordinator_log(
+    topic: &'static str,
+    settings: &BrokerSettings,
+    replicas: &ReplicaManager,
+    metadata: &watch::Receiver<Arc<MetadataImage>>,
+) -> Arc<ReplicatedOffsetsLog> {
+    Arc::new(ReplicatedOffsetsLog {
+        topic,
+        replicas: replicas.clone(),
+        metadata: metadata.clone(),
+        commit_timeout: ms(i64::from(settings.offsets_commit_timeout_ms)),
+    })
+}
+
+fn groups(
+    settings: &BrokerSettings,
+    replicas: &ReplicaManager,
+    metadata: &watch::Receiver<Arc<MetadataImage>>,
+    clock: Clock,
+) -> GroupService {
+    GroupService::new(GroupServiceConfig {
+        groups: GroupConfig {
+            min_session_timeout_ms: settings.group_min_session_timeout_ms,
+            max_session_timeout_ms: settings.group_max_session_timeout_ms,
+            initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
+            max_size: usize::try_from(settings.group_max_size).unwrap_or(usize::MAX),
+            offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
+            offset_metadata_max_bytes: usize::try_from(settings.offset_metadata_max_bytes)
+                .unwrap_or(0),
+        },
+        expiry_interval: ms(settings.offsets_retention_check_interval_ms),
+        log: coordinator_log(OFFSETS_TOPIC, settings, replicas, metadata),
+        clock,
+    })
+}
+
+fn transactions(
+    settings: &BrokerSettings,
+    replicas: &ReplicaManager,
+    metadata: &watch::Receiver<Arc<MetadataImage>>,
+    markers: Arc<ClusterMarkers>,
+    clock: Clock,
+) -> TransactionService {
+    TransactionService::new(TransactionServiceConfig {
+        transactions: TransactionConfig {
+            max_timeout_ms: settings.transaction_max_timeout_ms,
+            id_expiration_ms: i64::from(settings.transactional_id_expiration_ms),
+        },
+        abort_interval: ms(i64::from(settings.transaction_abort_interval_ms)),
+        expiry_interval: ms(i64::from(settings.transaction_expiry_interval_ms)),
+        log: coordinator_log(TRANSACTIONS_TOPIC, settings, replicas, metadata),
+        markers,
+        clock,
+    })
 }
 
 impl ControllerAccess for ControllerClient {

@@ -4,7 +4,8 @@
 //! replicas act on the metadata, Kafka listeners accept. Ready when the controller has unfenced the broker.
 //!
 //! Stop: leaders move away, listeners close, groups end, logs are flushed and marked clean, the quorum's leadership is
-//! handed over, ports close. Every step is bounded, so that brokers stopped together all end.
+//! handed over, ports close. Every step is bounded, so that brokers stopped together all end. A broker that cannot go
+//! on (its log directory failed) has itself fenced instead of the first step, and exits with the reason.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,9 +34,12 @@ use crate::names::Resolver;
 use crate::node::{BrokerOptions, Node, OptionsError};
 use crate::parts::{self, ProcessStatus};
 use crate::replication::{ReplicaManager, ReplicationService, StartError};
+use crate::transactions::TransactionRpc;
 
 /// How long the controller may take to move this broker's leaders away.
 const HAND_OVER: Duration = Duration::from_millis(1500);
+/// How long the controller may take to fence this broker when it cannot go on: it is dead to the others soon anyway.
+const FENCE: Duration = Duration::from_millis(1000);
 /// How long running requests of clients may take at the end.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long the last step, the quorum's hand-over, may take.
@@ -51,7 +55,7 @@ pub enum BrokerError {
     #[error(transparent)]
     DataDir(#[from] BrokerMetaError),
     /// The HTTP port.
-    #[error("failed to listen on {address} for HTTP: {source}")]
+    #[error("failed to listen on {address} for HTTP")]
     Http {
         /// The address.
         address: String,
@@ -144,14 +148,15 @@ impl Running {
         let rpc = grpc::bind(&node.bind_host, rpc_port).await?;
         let resolver = (node.environment.hosts.clone())
             .map_or_else(Resolver::from_env, Resolver::with_hosts_file);
-        let mut file = node.file.clone();
-        file.rpc_port = rpc_port;
-        let control_plane = Arc::new(ControlPlane::start(&file, &node.me, &path, resolver).await?);
+        let control_plane =
+            Arc::new(ControlPlane::start(&node.file, &node.me, &path, resolver).await?);
         status.set_control_plane(&control_plane);
         let mut routes = control_plane.routes();
         let broker = if node.is_broker() {
             let started = start_broker(&node, &data, &control_plane, &status, &mut tasks).await?;
-            routes = routes.add_service(ReplicationService::server(started.replicas.clone()));
+            routes = routes
+                .add_service(ReplicationService::server(started.replicas.clone()))
+                .add_service(TransactionRpc::server(started.broker.clone()));
             Some(started)
         } else {
             None
@@ -230,6 +235,10 @@ impl BrokerParts {
     async fn stop(&self, orderly: bool) {
         if orderly {
             self.hand_over().await;
+        } else if self.lifecycle.fence(FENCE).await {
+            info!("fenced by the controller, since this broker cannot go on");
+        } else {
+            warn!("the controller has not fenced this broker, which cannot go on");
         }
         self.stop_clients.cancel();
         bounded(
@@ -239,6 +248,8 @@ impl BrokerParts {
         )
         .await;
         bounded(DRAIN, "end group coordinators", self.broker.groups.stop()).await;
+        let transactions = self.broker.transactions.stop();
+        bounded(DRAIN, "end transaction coordinators", transactions).await;
         self.stop_lifecycle.cancel();
         // As long as the disk takes: what is not flushed now is recovered at the next start.
         if let Err(error) = self.replicas.stop().await {
@@ -262,7 +273,7 @@ async fn start_broker(
 ) -> Result<BrokerParts, BrokerError> {
     let kafka = KafkaServer::bind(node).await?;
     let (applied, metadata) = watch::channel(Arc::new(MetadataImage::empty()));
-    let (lifecycle, handle) = Lifecycle::new(
+    let (mut lifecycle, handle) = Lifecycle::new(
         LifecycleConfig {
             registration: registration(node, data),
             heartbeat_interval: Duration::from_millis(
@@ -274,9 +285,16 @@ async fn start_broker(
         metadata.clone(),
     );
     let replicas = parts::start_replicas(node, data, control_plane, handle.status()).await?;
+    lifecycle.set_previous_epoch(replicas.previous_epoch());
     let controller = Arc::new(control_plane.client().clone());
     let peers = control_plane.directory().peers().clone();
-    let broker = parts::broker(node, controller, peers, &replicas, metadata.clone());
+    let broker = parts::broker(
+        node,
+        controller,
+        peers,
+        &replicas,
+        (metadata.clone(), control_plane.publisher().watch()),
+    );
     let broker = Arc::new(broker);
     let changes = replicas.leader_changes();
     tasks.spawn({
@@ -322,6 +340,7 @@ fn registration(node: &Node, data: &DataDir) -> RegisterBrokerRequest {
         rpc: node.rpc_endpoint(),
         rack: node.me.rack.clone(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        previous_epoch: None, // known once the logs are opened
     }
 }
 

@@ -12,6 +12,7 @@ use types::ErrorCode;
 
 use crate::broker::Broker;
 use crate::coordinator::OFFSETS_TOPIC;
+use crate::transactions::TRANSACTIONS_TOPIC;
 
 /// How long a client's request waits for the topic to be there; it asks again otherwise.
 const WAIT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ impl TopicCreation {
         let topics = names.into_iter().map(|name| {
             if name == OFFSETS_TOPIC {
                 offsets_topic(broker)
+            } else if name == TRANSACTIONS_TOPIC {
+                transactions_topic(broker)
             } else {
                 CreatableTopic {
                     name,
@@ -43,6 +46,12 @@ impl TopicCreation {
     /// Creates `__consumer_offsets`.
     pub(crate) async fn create_offsets_topic(&self, broker: &Broker) {
         let topic = offsets_topic(broker);
+        self.create_all(broker, vec![topic]).await;
+    }
+
+    /// Creates `__transaction_state`.
+    pub(crate) async fn create_transactions_topic(&self, broker: &Broker) {
+        let topic = transactions_topic(broker);
         self.create_all(broker, vec![topic]).await;
     }
 
@@ -113,6 +122,33 @@ fn offsets_topic(broker: &Broker) -> CreatableTopic {
             config(
                 "segment.bytes",
                 settings.offsets_topic_segment_bytes.to_string(),
+            ),
+        ],
+        ..CreatableTopic::default()
+    }
+}
+
+fn transactions_topic(broker: &Broker) -> CreatableTopic {
+    let settings = &broker.settings;
+    // As the offsets topic; with fewer replicas fewer can be in sync.
+    let brokers = i32::try_from(broker.broker_count).unwrap_or(i32::MAX);
+    let replicas = settings
+        .transaction_state_log_replication_factor
+        .min(brokers.max(1));
+    let in_sync = settings.transaction_state_log_min_isr.min(replicas);
+    let config = |name: &str, value: String| (name.to_owned(), Some(value));
+    CreatableTopic {
+        name: TRANSACTIONS_TOPIC.to_owned(),
+        num_partitions: settings.transaction_state_log_num_partitions,
+        replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
+        configs: vec![
+            config("cleanup.policy", "compact".to_owned()),
+            config("compression.type", "uncompressed".to_owned()),
+            config("min.insync.replicas", in_sync.to_string()),
+            config("unclean.leader.election.enable", "false".to_owned()),
+            config(
+                "segment.bytes",
+                settings.transaction_state_log_segment_bytes.to_string(),
             ),
         ],
         ..CreatableTopic::default()

@@ -9,3 +9,5 @@ pub mod controller;
 pub mod partition;
 
 pub mod group;
+
+pub mod txn;

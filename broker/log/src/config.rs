@@ -15,6 +15,13 @@ pub struct LogConfig {
     pub delete: bool,
     /// Whether `cleanup.policy` contains `compact`.
     pub compact: bool,
+    /// `delete.retention.ms`: how long a tombstone stays after it was first compacted.
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`: records younger than this are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: records older than this are compacted whatever the dirty ratio; with `compact`, segments
+    /// are rolled at this age at the latest.
+    pub max_compaction_lag_ms: i64,
     /// `index.interval.bytes`: how many bytes of batches lie between two index entries.
     pub index_interval_bytes: u32,
     /// `max.message.bytes`: the largest batch that a leader accepts. The log itself does not check it, since a
@@ -37,6 +44,9 @@ impl Default for LogConfig {
             retention_ms: Some(168 * HOUR_MS),
             delete: true,
             compact: false,
+            delete_retention_ms: 24 * HOUR_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
             file_delete_delay_ms: 60_000,

@@ -414,6 +414,13 @@ impl VfsFile for FaultyFile {
         Ok(())
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let mut state = self.vfs.lock();
+        state.check_alive()?;
+        state.file(self.node)?.modified_ms = modified_ms;
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.vfs.lock();
         state.begin_without_space()?;

@@ -4,14 +4,14 @@
 //! [`Log::finish_flush`] moves the recovery point.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use types::Offset;
 
 use crate::log::EPOCHS_FILE;
 use crate::vfs::{Vfs, VfsFile};
-use crate::{Log, LogError, producer_snapshot};
+use crate::{Log, LogError, partition_metadata, producer_snapshot};
 
 /// What is to be made durable so that the log is, up to an offset.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct FlushHandle<V: Vfs> {
     /// Sealed segments, their indexes, snapshots, the epochs.
     paths: Vec<PathBuf>,
     dir: Option<PathBuf>,
+    /// The log directory, as long as the log's own name in it is not durable.
+    parent: Option<PathBuf>,
     done: Flushed,
 }
 
@@ -35,6 +37,7 @@ pub struct Flushed {
     sealed: Vec<Offset>,
     snapshots: Vec<Offset>,
     changes: u64,
+    creation: bool,
 }
 
 impl Flushed {
@@ -72,7 +75,7 @@ impl<V: Vfs> FlushHandle<V> {
             };
             synced.map_err(|source| LogError::io("sync", path, source))?;
         }
-        if let Some(dir) = &self.dir {
+        for dir in [&self.dir, &self.parent].into_iter().flatten() {
             self.vfs
                 .sync_dir(dir)
                 .map_err(|source| LogError::io("sync", dir, source))?;
@@ -97,6 +100,10 @@ impl<V: Vfs> Log<V> {
         self.guard(written)?;
         let mut sealed = Vec::new();
         let mut paths = Vec::new();
+        let creation = self.unsynced.creation;
+        if creation {
+            paths.push(self.dir.join(partition_metadata::FILE));
+        }
         let last = self.segments.len() - 1;
         for segment in &self.segments[..last] {
             if !segment.synced {
@@ -124,18 +131,21 @@ impl<V: Vfs> Log<V> {
         } else {
             None
         };
-        let dir = self.unsynced.dir.then(|| self.dir.clone());
+        let dir = (creation || self.unsynced.dir).then(|| self.dir.clone());
+        let parent = self.dir.parent().filter(|_| creation);
         Ok(FlushHandle {
             vfs: self.vfs.clone(),
             file,
             paths,
             dir,
+            parent: parent.map(Path::to_owned),
             done: Flushed {
                 offset: self.leo,
                 generation: self.generation,
                 sealed,
                 snapshots: self.unsynced.snapshots.clone(),
                 changes: self.unsynced.changes,
+                creation,
             },
         })
     }
@@ -156,6 +166,7 @@ impl<V: Vfs> Log<V> {
         self.unsynced
             .snapshots
             .retain(|offset| !flushed.snapshots.contains(offset));
+        self.unsynced.creation &= !flushed.creation;
         if flushed.changes == self.unsynced.changes {
             self.unsynced.dir = false;
             self.unsynced.epochs = false;
@@ -170,6 +181,7 @@ impl<V: Vfs> Log<V> {
             }
         }
         self.recovery_point = self.recovery_point.max(flushed.offset);
+        self.producers.advance_recovery_point(self.recovery_point);
         if self
             .truncated_until
             .is_some_and(|until| flushed.offset >= until)
@@ -216,8 +228,17 @@ impl<V: Vfs> Log<V> {
             && active.times.is_durable()
     }
 
+    /// Whether nothing ever happened to the log: it may as well be made again.
+    fn is_untouched(&self) -> bool {
+        self.unsynced.creation
+            && self.leo == Offset(0)
+            && self.segments.len() == 1
+            && self.epochs.entries().is_empty()
+            && self.producers.is_empty()
+    }
+
     fn try_close(&mut self) -> Result<(), LogError> {
-        if self.is_closed() {
+        if self.is_closed() || self.is_untouched() {
             return Ok(());
         }
         let leo = self.leo;

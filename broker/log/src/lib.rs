@@ -19,6 +19,8 @@ mod recovery;
 mod retention;
 mod truncation;
 
+mod compaction;
+
 mod flush;
 mod segment;
 
@@ -40,6 +42,9 @@ pub mod faulty;
 #[cfg(test)]
 mod tests;
 
+pub use compaction::{
+    Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, Pace, compact,
+};
 pub use config::LogConfig;
 pub use error::LogError;
 pub use flush::{FlushHandle, Flushed};

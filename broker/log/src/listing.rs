@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use types::Offset;
 
-use crate::segment::{FileSizes, file_path};
-use crate::vfs::DirEntry;
+use crate::log::EPOCHS_FILE;
+use crate::partition_metadata;
+use crate::segment::{FileSizes, Segment, file_path};
+use crate::vfs::{DirEntry, Vfs};
 
 /// The files of a log's directory.
 #[derive(Debug, Default)]
@@ -24,6 +26,30 @@ pub(crate) struct Found {
     pub(crate) has_log: bool,
     pub(crate) has_index: bool,
     pub(crate) has_times: bool,
+}
+
+/// Whether these are the files of a log that was being made, and nothing else: no batch, and nothing that is not ours.
+pub(crate) fn is_unfinished(entries: &[DirEntry]) -> bool {
+    entries.iter().all(|entry| {
+        let name = entry.name.strip_suffix(".tmp").unwrap_or(&entry.name);
+        let is_segment = name
+            .strip_suffix(".log")
+            .is_some_and(|base| base.len() == 20 && base.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_small_file = [partition_metadata::FILE, EPOCHS_FILE].contains(&name);
+        !entry.is_dir && (is_small_file || (is_segment && entry.len == 0))
+    })
+}
+
+impl Found {
+    /// The segment at `base`, sealed.
+    pub(crate) fn segment<V: Vfs>(&self, dir: &Path, base: Offset) -> Segment<V> {
+        let mut segment = Segment::found(dir, base, self.sizes, self.modified_ms);
+        if self.sizes.log == 0 && !(self.has_index && self.has_times) {
+            // Made and never written to: its indexes have no files yet.
+            segment.reset_index_entries();
+        }
+        segment
+    }
 }
 
 impl Listing {

@@ -32,6 +32,8 @@ pub struct OpenMode {
     pub recovery_point: Offset,
     /// Records before do not count any more, even those that are still there.
     pub log_start_offset: Offset,
+    /// Compaction has been up to here.
+    pub first_dirty_offset: Offset,
 }
 
 /// What an append did.
@@ -77,6 +79,10 @@ pub struct Log<V: Vfs> {
     /// After a truncation below the recovery point: when the log is durable up to here again, the marker goes.
     pub(crate) truncated_until: Option<Offset>,
     pub(crate) deleted: Vec<DeletedSegment>,
+    /// Compaction has been up to here, if the log still begins before it.
+    pub(crate) first_dirty: Offset,
+    /// Base offset of a compacted segment that is about to take the place of others.
+    pub(crate) pending_swap: Option<Offset>,
     pub(crate) offline: Option<String>,
     pub(crate) hints: Arc<ReadHints>,
     pub(crate) cold: ColdFiles<V::File>,
@@ -85,6 +91,8 @@ pub struct Log<V: Vfs> {
 /// Small files and names that the next flush makes durable.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
+    /// Whether the log's own names (its directory, `partition.metadata`) may not be durable yet.
+    pub(crate) creation: bool,
     pub(crate) snapshots: Vec<Offset>,
     pub(crate) epochs: bool,
     pub(crate) dir: bool,
@@ -304,9 +312,16 @@ impl<V: Vfs> Log<V> {
 
     /// Whether the active segment is due to be rolled by time.
     pub(crate) fn is_old(&self, now_ms: i64) -> bool {
+        let config = &self.config;
+        // The active segment is never compacted (KIP-354).
+        let oldest = if config.compact && config.max_compaction_lag_ms > 0 {
+            config.segment_ms.min(config.max_compaction_lag_ms)
+        } else {
+            config.segment_ms
+        };
         self.active()
             .first_append_ms
-            .is_some_and(|first| now_ms.saturating_sub(first) >= self.config.segment_ms)
+            .is_some_and(|first| now_ms.saturating_sub(first) >= oldest)
     }
 
     fn write(&mut self, batches: &[u8], now_ms: i64) -> Result<(), LogError> {

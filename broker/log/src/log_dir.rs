@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use types::{Offset, TopicId, TopicPartition};
 
-use crate::vfs::{Durability, Vfs, remove_if_there, replace_file};
-use crate::{Log, LogError, OpenMode, checkpoint, partition_metadata};
+use crate::vfs::{Durability, Vfs, read_file, remove_if_there, replace_file};
+use crate::{Log, LogError, OpenMode, checkpoint, listing, partition_metadata};
 
 /// The file that tells of a clean stop.
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
@@ -22,6 +22,8 @@ pub enum OffsetCheckpoint {
     RecoveryPoint,
     /// Log start offsets that are not a segment's base offset. Written before `DeleteRecords` is answered.
     LogStart,
+    /// Where the part of a log begins that was never compacted. One that lags only means that more is read.
+    Cleaner,
     /// High watermarks. Written from time to time and at a clean stop.
     HighWatermark,
 }
@@ -33,6 +35,7 @@ impl OffsetCheckpoint {
         match self {
             Self::RecoveryPoint => "recovery-point-offset-checkpoint",
             Self::LogStart => "log-start-offset-checkpoint",
+            Self::Cleaner => "cleaner-offset-checkpoint",
             Self::HighWatermark => "replication-offset-checkpoint",
         }
     }
@@ -50,10 +53,13 @@ pub struct LogDir<V: Vfs> {
 pub struct LogDirContents {
     /// Whether the last stop was clean.
     pub clean_shutdown: bool,
+    /// The broker epoch of the process that stopped cleanly, as far as it is told.
+    pub clean_epoch: Option<i64>,
     /// The logs; opening them (in parallel, if the caller likes) is the caller's. One whose topic id is not that of the
     /// topic of that name any more is a stray.
     pub logs: Vec<FoundLog>,
-    /// Directories of logs that were being deleted; [`LogDir::remove_deleted`] finishes that.
+    /// Directories of logs that were being deleted, or of logs that lost their topic id with the power before a record
+    /// was written; [`LogDir::remove_deleted`] finishes that.
     pub deleted: Vec<PathBuf>,
     /// Names of directories that are no logs, and are left alone.
     pub unknown: Vec<String>,
@@ -102,9 +108,13 @@ impl<V: Vfs> LogDir<V> {
                 .any(|entry| entry.name == CLEAN_SHUTDOWN_FILE),
             ..LogDirContents::default()
         };
+        if contents.clean_shutdown {
+            contents.clean_epoch = this.read_clean_epoch()?;
+        }
         let mut offsets = |checkpoint| this.read_or_report(checkpoint, &mut contents.damaged);
         let recovery_points = offsets(OffsetCheckpoint::RecoveryPoint)?;
         let log_starts = offsets(OffsetCheckpoint::LogStart)?;
+        let first_dirty = offsets(OffsetCheckpoint::Cleaner)?;
         let high_watermarks = offsets(OffsetCheckpoint::HighWatermark)?;
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let dir = this.root.join(&entry.name);
@@ -123,6 +133,10 @@ impl<V: Vfs> LogDir<V> {
                 }
                 read => read?,
             };
+            if topic_id.is_none() && this.is_unfinished(&dir)? {
+                contents.deleted.push(dir);
+                continue;
+            }
             let offset = |of: &HashMap<TopicPartition, Offset>| of.get(&topic_partition).copied();
             contents.logs.push(FoundLog {
                 topic_id,
@@ -130,6 +144,7 @@ impl<V: Vfs> LogDir<V> {
                     clean_shutdown: contents.clean_shutdown,
                     recovery_point: offset(&recovery_points).unwrap_or_default(),
                     log_start_offset: offset(&log_starts).unwrap_or_default(),
+                    first_dirty_offset: offset(&first_dirty).unwrap_or_default(),
                 },
                 high_watermark: offset(&high_watermarks),
                 dir,
@@ -142,6 +157,24 @@ impl<V: Vfs> LogDir<V> {
         // Also if it is gone already: an earlier start may have failed before its removal was durable.
         this.sync()?;
         Ok((this, contents))
+    }
+
+    /// What [`Self::mark_clean_shutdown`] wrote. A file that is not understood is still one.
+    fn read_clean_epoch(&self) -> Result<Option<i64>, LogError> {
+        let bytes = read_file(&self.vfs, &self.root.join(CLEAN_SHUTDOWN_FILE))?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let epoch = text.as_deref().and_then(|text| {
+            let (_, rest) = text.split_once("\"brokerEpoch\":")?;
+            let mut parts = rest.trim_start().split(|c: char| !c.is_ascii_digit());
+            parts.next()?.parse().ok()
+        });
+        Ok(epoch)
+    }
+
+    fn is_unfinished(&self, dir: &Path) -> Result<bool, LogError> {
+        let entries = self.vfs.list(dir);
+        let entries = entries.map_err(|source| LogError::io("list", dir, source))?;
+        Ok(listing::is_unfinished(&entries))
     }
 
     fn read_or_report(
@@ -159,7 +192,11 @@ impl<V: Vfs> LogDir<V> {
         }
     }
 
-    fn sync(&self) -> Result<(), LogError> {
+    /// Makes the names in the directory durable: that logs were deleted.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn sync(&self) -> Result<(), LogError> {
         self.vfs
             .sync_dir(&self.root)
             .map_err(|source| LogError::io("sync", &self.root, source))
@@ -224,10 +261,11 @@ impl<V: Vfs> LogDir<V> {
         )
     }
 
-    /// Tells the next start that all logs were closed and the checkpoints written. The last thing a clean stop does.
+    /// Tells the next start that all logs were closed and the checkpoints written. The last thing a clean stop does:
+    /// nothing may be appended afterwards, whatever it answers.
     ///
     /// # Errors
-    /// An I/O error.
+    /// An I/O error. The mark may be there all the same.
     pub fn mark_clean_shutdown(&self, broker_epoch: Option<i64>) -> Result<(), LogError> {
         let epoch = broker_epoch.unwrap_or(-1);
         let json = format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}");
@@ -239,7 +277,8 @@ impl<V: Vfs> LogDir<V> {
         )
     }
 
-    /// Renames the directory of a log that is not open (a stray that its owner gave up) so that it no longer counts.
+    /// Renames the directory of a log that is not open (a stray that its owner gave up) so that it no longer counts;
+    /// durable after [`LogDir::sync`].
     ///
     /// # Errors
     /// An I/O error.
@@ -297,8 +336,8 @@ impl<V: Vfs> DeletedDir<V> {
 }
 
 impl<V: Vfs> Log<V> {
-    /// Deletes the log: its directory is renamed (durable, quick), so that it does not come back even after a crash. The
-    /// files go with [`DeletedDir::remove`], which needs no lock. Works on a log that is offline, too.
+    /// Deletes the log: its directory is renamed, so that it does not come back after [`LogDir::sync`], one for all logs of
+    /// a topic. The files go with [`DeletedDir::remove`], which needs no lock. Works on a log that is offline, too.
     ///
     /// # Errors
     /// An I/O error.
@@ -328,8 +367,7 @@ fn rename_deleted<V: Vfs>(
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        vfs.rename(dir, &to)?;
-        dir.parent().map_or(Ok(()), |parent| vfs.sync_dir(parent))
+        vfs.rename(dir, &to)
     };
     renamed().map_err(|source| LogError::io("rename", dir, source))?;
     Ok(DeletedDir {

@@ -34,8 +34,8 @@ fn parse(text: &str) -> Option<TopicId> {
     id.parse().ok()
 }
 
-/// Writes the file, durable.
+/// Writes the file; it is durable with the log's first flush.
 pub(crate) fn write<V: Vfs>(vfs: &V, dir: &Path, topic_id: TopicId) -> Result<(), LogError> {
     let text = format!("version: 0\ntopic_id: {topic_id}\n");
-    replace_file(vfs, &dir.join(FILE), text.as_bytes(), Durability::Synced)
+    replace_file(vfs, &dir.join(FILE), text.as_bytes(), Durability::Lazy)
 }

@@ -135,6 +135,10 @@ pub(crate) struct ProducerState {
     /// First and marker offset of decided transactions whose marker may lie above the high watermark.
     unreplicated: BTreeMap<Offset, Offset>,
     high_watermark: Offset,
+    /// The same for those whose marker may lie above the recovery point.
+    undurable: BTreeMap<Offset, Offset>,
+    /// The offset of the snapshot that it was read from, which tells no markers.
+    loaded_at: Offset,
 }
 
 impl ProducerState {
@@ -260,6 +264,7 @@ impl ProducerState {
         self.ongoing.remove(&first_offset);
         let last_offset = header.last_offset();
         self.unreplicated.insert(first_offset, last_offset);
+        self.undurable.insert(first_offset, last_offset);
         let last_stable_offset = self
             .ongoing
             .first_key_value()
@@ -273,6 +278,24 @@ impl ProducerState {
                 last_stable_offset,
             }),
         }
+    }
+
+    /// Ends the transactions that began before `decided`, up to where compaction has been: it never passes an open one, and
+    /// may have removed their markers since the snapshot.
+    pub(crate) fn end_transactions_before(&mut self, decided: Offset) {
+        while let Some(entry) = self.ongoing.first_entry()
+            && *entry.key() < decided
+        {
+            let id = entry.remove();
+            if let Some(producer) = self.producers.get_mut(&id) {
+                producer.current_txn_first_offset = None;
+            }
+        }
+    }
+
+    /// It was read from the snapshot at `offset`.
+    pub(crate) fn set_loaded_at(&mut self, offset: Offset) {
+        self.loaded_at = offset;
     }
 
     /// Puts back an entry of a snapshot.
@@ -299,6 +322,26 @@ impl ProducerState {
         if !self.unreplicated.is_empty() {
             self.unreplicated
                 .retain(|_, marker| *marker >= high_watermark);
+        }
+    }
+
+    /// First offset of the oldest transaction whose marker lies at or above `recovery_point`: a power loss could leave it
+    /// undecided.
+    pub(crate) fn first_undurable_offset(&self, recovery_point: Offset) -> Option<Offset> {
+        if recovery_point < self.loaded_at {
+            // Markers between the two are not known: any transaction could be one of theirs.
+            return Some(Offset(0));
+        }
+        let mut decided = self.undurable.iter();
+        decided
+            .find(|(_, marker)| **marker >= recovery_point)
+            .map(|(first, _)| *first)
+    }
+
+    /// Forgets the decided transactions whose marker lies below `recovery_point`.
+    pub(crate) fn advance_recovery_point(&mut self, recovery_point: Offset) {
+        if !self.undurable.is_empty() {
+            self.undurable.retain(|_, marker| *marker >= recovery_point);
         }
     }
 

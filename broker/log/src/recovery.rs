@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use types::{BatchHeader, HEADER_LEN, LeaderEpoch, Offset, TopicId, TopicPartition};
 
+use crate::compaction::swap;
 use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::listing::Listing;
 use crate::log::{EPOCHS_FILE, Unsynced, note_producer};
@@ -56,10 +57,15 @@ impl<V: Vfs> Log<V> {
         mode: OpenMode,
         now_ms: i64,
     ) -> Result<(Self, RecoveryReport), LogError> {
-        make_dir(&vfs, &dir, topic_id)?;
-        let entries = vfs
-            .list(&dir)
-            .map_err(|source| LogError::io("list", &dir, source))?;
+        let is_new = make_dir(&vfs, &dir, topic_id)?;
+        let list = || {
+            vfs.list(&dir)
+                .map_err(|source| LogError::io("list", &dir, source))
+        };
+        let mut entries = list()?;
+        if swap::complete(&vfs, &dir, &entries)? {
+            entries = list()?;
+        }
         let listing = Listing::of(&dir, entries);
         for path in &listing.garbage {
             remove_if_there(&vfs, path)?;
@@ -72,8 +78,14 @@ impl<V: Vfs> Log<V> {
         let segments: Vec<_> = listing
             .segments
             .into_iter()
-            .map(|(base, found)| Segment::found(&dir, Offset(base), found.sizes, found.modified_ms))
+            .map(|(base, found)| found.segment(&dir, Offset(base)))
             .collect();
+        // Beyond its first segment's base the recovery point is the work of a flush.
+        let first_base = segments.first().map_or(Offset(0), |first| first.base);
+        let unsynced = Unsynced {
+            creation: is_new || mode.recovery_point <= first_base,
+            ..Unsynced::default()
+        };
         let mut log = Self {
             vfs,
             dir,
@@ -89,21 +101,24 @@ impl<V: Vfs> Log<V> {
             epochs_dirty: false,
             producers: ProducerState::default(),
             snapshots: listing.snapshots,
-            unsynced: Unsynced::default(),
+            unsynced,
             generation: 0,
             truncated_until: None,
             deleted: Vec::new(),
+            first_dirty: mode.first_dirty_offset,
+            pending_swap: None,
             offline: None,
             hints: Arc::new(ReadHints::default()),
             cold: ColdFiles::default(),
         };
-        let report = log.load(mode, &missing, now_ms)?;
+        let report = log.load(mode, is_new, &missing, now_ms)?;
         Ok((log, report))
     }
 
     fn load(
         &mut self,
         mode: OpenMode,
+        is_new: bool,
         missing: &[bool],
         now_ms: i64,
     ) -> Result<RecoveryReport, LogError> {
@@ -111,6 +126,7 @@ impl<V: Vfs> Log<V> {
         if let Some(marker) = self.read_truncation_marker()? {
             self.truncated_until = Some(mode.recovery_point.max(marker));
             self.recovery_point = self.recovery_point.min(marker);
+            self.first_dirty = self.first_dirty.min(marker);
         }
         if !mode.clean_shutdown || self.segments.is_empty() {
             self.note_change();
@@ -118,7 +134,9 @@ impl<V: Vfs> Log<V> {
         if self.segments.is_empty() {
             // What an interrupted beginning anew left must not pass for the state of the new log.
             self.remove_snapshots_after(Offset(-1))?;
-            self.sync_dir()?;
+            if !is_new {
+                self.sync_dir()?;
+            }
             self.epochs_dirty = true;
             self.recovery_point = self.recovery_point.min(mode.log_start_offset);
             let segment = Segment::create(&self.vfs, &self.dir, mode.log_start_offset, now_ms)?;
@@ -137,7 +155,7 @@ impl<V: Vfs> Log<V> {
             } else {
                 let last = self.segments.len() - 1;
                 self.rebuild_missing(&missing[..last], &mut report)?;
-                self.producers = self.load_producers(self.leo, now_ms)?;
+                self.producers = self.load_producers(self.leo, self.leo, now_ms)?;
                 self.recovery_point = self.leo;
             }
         }
@@ -251,7 +269,7 @@ impl<V: Vfs> Log<V> {
             remove_if_there(&self.vfs, &producer_snapshot::path(&self.dir, offset))?;
         }
         self.epochs_dirty |= self.epochs.truncate_from_end(base);
-        self.producers = self.load_producers(base, now_ms)?;
+        self.producers = self.load_producers(base, base, now_ms)?;
         let mut index = first;
         loop {
             if index > first && !self.joins(index) {
@@ -282,8 +300,8 @@ impl<V: Vfs> Log<V> {
         }
     }
 
-    /// Whether segment `index` begins where the log ends so far. A gap is what a lost tail leaves; below the recovery
-    /// point nothing was lost, so there it is what compaction left.
+    /// Whether segment `index` begins where the log ends so far. A gap is what a lost tail leaves. Below the recovery point
+    /// nothing was lost, so there it is what another's compaction left: ours leaves none.
     fn joins(&self, index: usize) -> bool {
         let base = self.segments[index].base;
         let far = i64::from(i32::MAX);
@@ -495,24 +513,20 @@ fn out_of_place<V: Vfs>(
     })
 }
 
-/// Makes the directory, if need be, and sees that it is the topic's.
-fn make_dir<V: Vfs>(vfs: &V, dir: &Path, topic_id: TopicId) -> Result<(), LogError> {
+/// Makes the directory, if need be, and sees that it is the topic's; whether it is new. Nothing is synced: a topic may
+/// have thousands of partitions, and what was never flushed may be lost with the directory.
+fn make_dir<V: Vfs>(vfs: &V, dir: &Path, topic_id: TopicId) -> Result<bool, LogError> {
     vfs.create_dir_all(dir)
         .map_err(|source| LogError::io("create", dir, source))?;
     match partition_metadata::read(vfs, dir)? {
-        Some(found) if found == topic_id => Ok(()),
+        Some(found) if found == topic_id => Ok(false),
         Some(found) => Err(LogError::Format {
             path: dir.join(partition_metadata::FILE),
             reason: format!("it belongs to topic id {found}, not {topic_id}"),
         }),
         None => {
             partition_metadata::write(vfs, dir, topic_id)?;
-            match dir.parent() {
-                Some(parent) => vfs
-                    .sync_dir(parent)
-                    .map_err(|source| LogError::io("sync", parent, source)),
-                None => Ok(()),
-            }
+            Ok(true)
         }
     }
 }

@@ -137,6 +137,9 @@ impl<V: Vfs> Log<V> {
     }
 
     fn delete_first(&mut self, reason: DeleteReason) -> Result<DeletedSegment, LogError> {
+        self.cancel_swap()?;
+        // A checkpoint may speak of the log start offset that this makes.
+        self.sync_creation()?;
         self.keep_producers(self.segments[1].base)?;
         let segment = &self.segments[0];
         let (base_offset, size) = (segment.base, segment.size);

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use types::{BatchHeader, Offset};
 
 use crate::LogError;
-use crate::index::{EntryFile, OffsetEntry};
+use crate::index::{Entry, EntryFile, OffsetEntry};
 use crate::scan::{Check, Scanner, Step};
 use crate::time_index::TimeEntry;
 use crate::txn_index::TxnIndex;
@@ -50,14 +50,36 @@ pub(crate) fn file_path(dir: &Path, base: Offset, extension: &str) -> PathBuf {
 /// The extensions of a segment's files, the batches first.
 pub(crate) const EXTENSIONS: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
 
+/// How the names of a segment's files end while compaction copies into them, and while it swaps them in.
+pub(crate) const CLEANED: &str = ".cleaned";
+pub(crate) const SWAP: &str = ".swap";
+
 /// How much a scan of a whole segment reads at once.
 pub(crate) const SCAN_WINDOW: usize = 256 * 1024;
 
 impl<V: Vfs> Segment<V> {
     /// Creates the files of a new, active segment.
     pub(crate) fn create(vfs: &V, dir: &Path, base: Offset, now_ms: i64) -> Result<Self, LogError> {
-        let path = file_path(dir, base, "log");
-        let mut aborted = TxnIndex::new(file_path(dir, base, "txnindex"), 0);
+        Self::create_named(vfs, base, now_ms, |extension| {
+            file_path(dir, base, extension)
+        })
+    }
+
+    /// Creates the files of a segment that compaction copies into.
+    pub(crate) fn create_cleaned(vfs: &V, dir: &Path, base: Offset) -> Result<Self, LogError> {
+        Self::create_named(vfs, base, 0, |extension| {
+            file_path(dir, base, &format!("{extension}{CLEANED}"))
+        })
+    }
+
+    fn create_named(
+        vfs: &V,
+        base: Offset,
+        now_ms: i64,
+        name: impl Fn(&str) -> PathBuf,
+    ) -> Result<Self, LogError> {
+        let path = name("log");
+        let mut aborted = TxnIndex::new(name("txnindex"), 0);
         aborted.reset(vfs)?;
         let file = vfs
             .create(&path)
@@ -66,8 +88,8 @@ impl<V: Vfs> Segment<V> {
             base,
             path,
             size: 0,
-            index: EntryFile::new(file_path(dir, base, "index")),
-            times: EntryFile::new(file_path(dir, base, "timeindex")),
+            index: EntryFile::new(name("index")),
+            times: EntryFile::new(name("timeindex")),
             aborted,
             file: OnceLock::from(Arc::new(file)),
             newest: OnceLock::new(),
@@ -93,6 +115,21 @@ impl<V: Vfs> Segment<V> {
             first_append_ms: None,
             last_append_ms: modified_ms,
             synced: true,
+        }
+    }
+
+    /// The sealed segment that a copy is once its files have their names.
+    pub(crate) fn renamed(&self, dir: &Path) -> Self {
+        let bytes = |entries: usize, len: usize| (entries * len) as u64;
+        let sizes = FileSizes {
+            log: self.size,
+            index: bytes(self.index.count(), OffsetEntry::LEN),
+            times: bytes(self.times.count(), TimeEntry::LEN),
+            aborted: self.aborted.len(),
+        };
+        Self {
+            newest: self.newest.clone(),
+            ..Self::found(dir, self.base, sizes, self.last_append_ms)
         }
     }
 

@@ -12,3 +12,5 @@ mod producers;
 
 mod crash;
 mod model;
+
+mod compaction;

@@ -10,7 +10,7 @@ use crate::{Log, LogError};
 
 /// Records of one batch may decompress to at most this much when a time is looked up. Clients' batches are 1 MiB by
 /// default; a larger result is not a batch but a bomb.
-const MAX_DECOMPRESSED: usize = 256 << 20;
+pub(crate) const MAX_DECOMPRESSED: usize = 256 << 20;
 
 /// A record found by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::log::note_producer;
 use crate::producer_state::ProducerState;
 use crate::scan::{Check, Scanner, Step};
 use crate::segment::{SCAN_WINDOW, Segment};
-use crate::vfs::{Durability, Vfs, remove_if_there};
-use crate::{DeletedSegment, Log, LogError, checkpoint, producer_snapshot};
+use crate::vfs::{Durability, Vfs, VfsFile, remove_if_there};
+use crate::{DeletedSegment, Log, LogError, checkpoint, partition_metadata, producer_snapshot};
 
 /// Names an offset from which on nothing is vouched for, whatever the log directory's checkpoint says.
 pub(crate) const MARKER_FILE: &str = "truncation-checkpoint";
@@ -70,7 +70,10 @@ impl<V: Vfs> Log<V> {
         self.log_start = self.log_start.min(log_end);
         self.recovery_point = self.recovery_point.min(log_end);
         let high_watermark = self.producers.high_watermark().min(log_end);
-        self.producers = self.load_producers(log_end, self.active().last_append_ms)?;
+        // A snapshot does not tell of transactions that are decided by a marker above the high watermark.
+        let told = log_end.min(high_watermark);
+        let now_ms = self.active().last_append_ms;
+        self.producers = self.load_producers(told, log_end, now_ms)?;
         self.producers.advance_high_watermark(high_watermark);
         Ok(())
     }
@@ -144,6 +147,9 @@ impl<V: Vfs> Log<V> {
     /// below the recovery point, that is marked.
     fn before_truncation(&mut self, offset: Offset) -> Result<(), LogError> {
         self.generation += 1;
+        // It would bring back what goes now.
+        self.cancel_swap()?;
+        self.first_dirty = self.first_dirty.min(offset);
         self.hints.clear();
         self.cold.remove(|_| true);
         if offset < self.recovery_point || self.truncated_until.is_some() {
@@ -157,6 +163,7 @@ impl<V: Vfs> Log<V> {
         let marked = self.read_truncation_marker()?.unwrap_or(from).min(from);
         let line = std::iter::once(marked.0.to_string());
         checkpoint::write(&self.vfs, &self.marker_path(), line, Durability::Synced)?;
+        self.sync_creation()?;
         self.truncated_until = Some(self.truncated_until.unwrap_or(until).max(until));
         Ok(())
     }
@@ -189,19 +196,50 @@ impl<V: Vfs> Log<V> {
         Ok(())
     }
 
-    pub(crate) fn sync_dir(&self) -> Result<(), LogError> {
+    /// Makes the names in the log's directory durable, and its own.
+    pub(crate) fn sync_dir(&mut self) -> Result<(), LogError> {
+        if self.unsynced.creation {
+            return self.sync_creation();
+        }
         self.vfs
             .sync_dir(&self.dir)
             .map_err(|source| LogError::io("sync", &self.dir, source))
     }
 
-    /// The producer state before `end`: the newest sound snapshot, and the batches after it.
+    /// Makes the log itself durable, which was put off when it was made. To be done before anything that must be found
+    /// again after a power loss although no record was flushed yet.
+    pub(crate) fn sync_creation(&mut self) -> Result<(), LogError> {
+        if !self.unsynced.creation {
+            return Ok(());
+        }
+        let metadata = self.dir.join(partition_metadata::FILE);
+        let synced = self.vfs.open(&metadata).and_then(|file| file.sync_data());
+        synced.map_err(|source| LogError::io("sync", &metadata, source))?;
+        for dir in [Some(self.dir.as_path()), self.dir.parent()]
+            .into_iter()
+            .flatten()
+        {
+            self.vfs
+                .sync_dir(dir)
+                .map_err(|source| LogError::io("sync", dir, source))?;
+        }
+        self.unsynced.creation = false;
+        Ok(())
+    }
+
+    /// The producer state before `end`: the newest sound snapshot at or before `told`, and the batches after it. Where there
+    /// is none, one before `end`: what retention deleted is told by snapshots only.
     pub(crate) fn load_producers(
         &mut self,
+        told: Offset,
         end: Offset,
         now_ms: i64,
     ) -> Result<ProducerState, LogError> {
-        let (mut state, from) = self.load_snapshot(end, now_ms)?;
+        let (mut state, from) = match self.load_snapshot(told, now_ms)? {
+            Some(found) => found,
+            None if self.segments[0].base == Offset(0) => (ProducerState::default(), Offset(0)),
+            None => self.load_snapshot(end, now_ms)?.unwrap_or_default(),
+        };
         for (index, segment) in self.segments.iter().enumerate() {
             if segment.base >= end || self.segment_end(index) <= from {
                 continue;
@@ -222,17 +260,25 @@ impl<V: Vfs> Log<V> {
         Ok(state)
     }
 
-    /// The newest sound snapshot at or before `end`; damaged ones are removed.
+    /// The newest sound snapshot at or before `end`, if there is one; damaged ones are removed.
     fn load_snapshot(
         &mut self,
         end: Offset,
         now_ms: i64,
-    ) -> Result<(ProducerState, Offset), LogError> {
+    ) -> Result<Option<(ProducerState, Offset)>, LogError> {
         let mut usable = self.snapshots.partition_point(|&offset| offset <= end);
         while let Some(last) = usable.checked_sub(1) {
             let offset = self.snapshots[last];
             match producer_snapshot::read(&self.vfs, &self.dir, offset, now_ms) {
-                Ok(state) => return Ok((state, offset)),
+                Ok(mut state) => {
+                    state.set_loaded_at(offset);
+                    // The marker of a transaction that was open then comes at or after the snapshot. Compaction may have
+                    // removed it only before the first dirty offset.
+                    if offset < self.first_dirty {
+                        state.end_transactions_before(self.first_dirty);
+                    }
+                    return Ok(Some((state, offset)));
+                }
                 Err(LogError::Format { path, .. }) => {
                     remove_if_there(&self.vfs, &path)?;
                     self.snapshots.remove(last);
@@ -241,7 +287,7 @@ impl<V: Vfs> Log<V> {
                 Err(error) => return Err(error),
             }
         }
-        Ok((ProducerState::default(), Offset(0)))
+        Ok(None)
     }
 
     /// Moves the log start offset forward (DeleteRecords, or the leader's log start); never back, never above the log end
@@ -265,13 +311,16 @@ impl<V: Vfs> Log<V> {
         if offset <= self.log_start {
             return Ok(Vec::new());
         }
-        self.log_start = offset;
-        let result = self.delete_below_log_start();
+        // The checkpoint that the caller writes must find the log.
+        let result = self.sync_creation().and_then(|()| {
+            self.log_start = offset;
+            self.delete_below_log_start()
+        });
         self.guard(result)
     }
 
     /// As [`Log::guard`], for changes that a full disk interrupts half-way, too.
-    fn hard_guard<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
+    pub(crate) fn hard_guard<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
         if let Err(error) = &result {
             self.offline = Some(error.to_string());
         }

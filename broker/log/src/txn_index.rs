@@ -69,6 +69,19 @@ impl TxnIndex {
         self.len == 0
     }
 
+    /// Bytes of the entries.
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Makes the file, or empties it.
+    pub(crate) fn create_empty<V: Vfs>(&mut self, vfs: &V) -> Result<(), LogError> {
+        vfs.create(&self.path)
+            .map_err(|source| LogError::io("create", &self.path, source))?;
+        self.len = 0;
+        Ok(())
+    }
+
     /// Adds an aborted transaction.
     pub(crate) fn append<V: Vfs>(
         &mut self,

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::LogError;
 
@@ -58,6 +58,12 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn truncate(&self, len: u64) -> io::Result<()>;
+
+    /// Sets when the file was last written, as [`DirEntry::modified_ms`] tells it; ms since the epoch.
+    ///
+    /// # Errors
+    /// The system's.
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()>;
 
     /// Makes all writes so far durable, and the length.
     ///
@@ -238,6 +244,11 @@ impl VfsFile for RealFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let since = Duration::from_millis(u64::try_from(modified_ms).unwrap_or(0));
+        self.0.set_modified(UNIX_EPOCH + since)
     }
 
     fn sync_data(&self) -> io::Result<()> {

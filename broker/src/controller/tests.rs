@@ -129,6 +129,7 @@ impl Cluster {
                     rpc: endpoint("rpc", file.rpc_port),
                     rack: None,
                     software_version: "test".to_owned(),
+                    previous_epoch: None,
                 },
                 heartbeat_interval: Duration::from_millis(500),
                 directory: plane.directory().clone(),
@@ -347,6 +348,27 @@ async fn a_broker_that_leaves_is_told_when_it_may_stop() {
                 .all(|(_, partition)| partition.leader != Some(NodeId(3)))
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_cannot_serve_is_fenced_at_once_though_its_process_lives() {
+    let cluster = Cluster::started(4).await;
+    cluster.create(0, "topic").await.unwrap();
+    let asked = Instant::now();
+    assert!(cluster.nodes[&3].broker.fence(PATIENCE).await);
+    assert!(asked.elapsed() < Duration::from_millis(2000), "{asked:?}");
+    cluster
+        .until("it is fenced and leads nothing", |image| {
+            let mut partitions = image.topics().flat_map(|topic| topic.iter());
+            is_fenced(image, 3)
+                && partitions.all(|(_, partition)| partition.leader != Some(NodeId(3)))
+        })
+        .await;
+    // It goes on to say so: being caught up does not unfence it.
+    let mut status = cluster.nodes[&3].broker.status();
+    let unfenced = status.wait_for(|status| status.active);
+    let waited = tokio::time::timeout(Duration::from_millis(500), unfenced).await;
+    assert!(waited.is_err(), "unfenced: {waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -241,8 +241,13 @@ impl<Q: MetadataQuorum> Writer<Q> {
             match command {
                 Command::Submit { request, answer } => {
                     let seed = self.random.next_u64();
+                    let at_risk = match &*request {
+                        ControllerRequest::RegisterBroker(request) => controller.at_risk(request),
+                        _ => 0,
+                    };
                     match controller.decide(now_ms, seed, &request) {
                         Ok(decision) => {
+                            report_risk(at_risk, &decision.response);
                             batch.add(decision.records);
                             batch.answers.push((answer, decision.response));
                         }
@@ -312,6 +317,16 @@ fn refuse(command: Command) {
     if let Command::Submit { answer, .. } = command {
         // The asker may have given up.
         let _ = answer.send(Err(NotActive));
+    }
+}
+
+/// Says that the last in-sync replica of partitions comes back from an unclean stop; nobody else can lead them.
+fn report_risk(partitions: usize, response: &ControllerResponse) {
+    if let ControllerResponse::RegisterBroker(Ok(epoch)) = response
+        && partitions > 0
+    {
+        tracing::warn!(%epoch, partitions, "the only in-sync replica of partitions comes back from an unclean stop: if the \
+            power was lost, records may be missing that were acknowledged and not flushed");
     }
 }
 

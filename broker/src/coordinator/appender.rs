@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use broker_core::group::{Append, AppendId};
-use bytes::Bytes;
+use broker_core::group::{Append, AppendId, AppendKind, TransactionalCommit};
 use futures::future::BoxFuture;
 use types::{BatchBuilder, Compression, ErrorCode, LeaderEpoch};
 
-use super::log::{OffsetsLog, OffsetsLogError};
+use super::log::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
+use crate::replication::{Marker, TransactionRule};
 
 /// Result of an append, for the coordinator and for the partition.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,23 +68,45 @@ impl Appender {
     }
 }
 
-fn batch(append: &Append, wall_ms: i64) -> Result<Bytes, OffsetsLogError> {
-    let mut builder = BatchBuilder::new().compression(Compression::None);
-    for record in &append.records {
-        let (key, value) = record.encode();
-        builder.push(wall_ms, Some(&key), value.as_deref());
-    }
-    builder.build().map_err(|error| {
+fn batch(append: &Append, wall_ms: i64) -> Result<CoordinatorBatch, OffsetsLogError> {
+    let failed = |error: &dyn std::fmt::Display| {
         tracing::warn!(%error, "failed to build a batch for the offsets topic");
         OffsetsLogError {
             code: ErrorCode::RecordListTooLarge,
             maybe_appended: false,
         }
+    };
+    let builder = BatchBuilder::new().compression(Compression::None);
+    let (mut builder, rule) = match append.kind {
+        AppendKind::Plain => (builder, TransactionRule::Free),
+        AppendKind::Transactional(TransactionalCommit { producer, guard }) => (
+            builder.producer(producer.0, producer.1, -1).transactional(),
+            TransactionRule::Offsets { guard },
+        ),
+        AppendKind::Marker(end) => {
+            let marker = Marker {
+                producer: end.producer,
+                marker: end.marker,
+                bumped: end.bumped,
+            };
+            return Ok(CoordinatorBatch {
+                bytes: marker.batch(wall_ms).map_err(|error| failed(&error))?,
+                rule: marker.rule(),
+            });
+        }
+    };
+    for record in &append.records {
+        let (key, value) = record.encode();
+        builder.push(wall_ms, Some(&key), value.as_deref());
+    }
+    Ok(CoordinatorBatch {
+        bytes: builder.build().map_err(|error| failed(&error))?,
+        rule,
     })
 }
 
 /// The code a client of the coordinator gets for a code of the log, as Kafka translates it.
-fn client_code(code: ErrorCode) -> ErrorCode {
+pub(crate) fn client_code(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::UnknownTopicOrPartition
         | ErrorCode::NotEnoughReplicas

@@ -3,7 +3,7 @@
 use broker_core::group::{Coordinator, GroupRecord, Now};
 use bytes::Bytes;
 use tracing::warn;
-use types::{BatchIter, ErrorCode, Offset, RecordIter};
+use types::{BatchIter, EndTransactionMarker, ErrorCode, Offset, RecordIter};
 
 use super::log::OffsetsLog;
 
@@ -50,20 +50,32 @@ fn replay(
     for batch in BatchIter::new(chunk) {
         let (header, bytes) = batch.map_err(|error| corrupt(&error))?;
         next = header.next_offset();
-        if header.is_control() || header.record_count == 0 {
+        if header.record_count == 0 {
             continue;
         }
         let records =
             RecordIter::new(&chunk.slice_ref(bytes), MAX_BATCH).map_err(|error| corrupt(&error))?;
+        let producer = header.producer().map(|(id, _)| id);
+        let in_transaction = producer.filter(|_| header.is_transactional());
         for record in records {
             let record = record.map_err(|error| corrupt(&error))?;
             if record.offset < from {
                 continue; // the batch began before the offset asked for
             }
+            if header.is_control() {
+                let marker = EndTransactionMarker::from_record(&record);
+                if let (Some(marker), Some(producer)) = (marker, producer) {
+                    coordinator.load_marker(now, producer, marker.result);
+                }
+                continue;
+            }
             count += 1;
             let key = record.key.unwrap_or_default();
             match GroupRecord::decode(&key, record.value.as_deref()) {
-                Ok(Some(decoded)) => coordinator.load(now, decoded),
+                Ok(Some(decoded)) => match in_transaction {
+                    Some(producer) => coordinator.load_in_transaction(now, producer, decoded),
+                    None => coordinator.load(now, decoded),
+                },
                 Ok(None) => {} // of a kind of group this version does not have: left alone
                 Err(error) => {
                     // One bad record must not take the other groups of the partition down with it.

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use types::{ErrorCode, LeaderEpoch, Offset};
 
+use crate::replication::TransactionRule;
+
 /// Why an append did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("failed to append to the offsets topic: {code}")]
+#[error("failed to append to a coordinator's topic: {code}")]
 pub(crate) struct OffsetsLogError {
     /// Kafka's code.
     pub(crate) code: ErrorCode,
@@ -14,7 +16,15 @@ pub(crate) struct OffsetsLogError {
     pub(crate) maybe_appended: bool,
 }
 
-/// The partitions of `__consumer_offsets` on this broker.
+/// A batch to append.
+#[derive(Debug, Clone)]
+pub(crate) struct CoordinatorBatch {
+    pub(crate) bytes: Bytes,
+    /// What has to be true of the producer's transaction.
+    pub(crate) rule: TransactionRule,
+}
+
+/// The partitions of a coordinator's topic on this broker.
 pub(crate) trait OffsetsLog: Send + Sync + 'static {
     /// First offset and log end offset of a partition this broker leads.
     fn bounds(&self, partition: i32) -> Result<(Offset, Offset), ErrorCode>;
@@ -31,6 +41,6 @@ pub(crate) trait OffsetsLog: Send + Sync + 'static {
         &self,
         partition: i32,
         epoch: LeaderEpoch,
-        batch: Bytes,
+        batch: CoordinatorBatch,
     ) -> BoxFuture<'static, Result<(), OffsetsLogError>>;
 }

@@ -13,7 +13,8 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use log::{OffsetsLog, OffsetsLogError};
+pub(crate) use appender::client_code;
+pub(crate) use log::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
 pub(crate) use routing::partition_for;
 pub(crate) use service::{GroupService, GroupServiceConfig};
 

@@ -8,7 +8,7 @@ use broker_core::group::request::{
     CommitReply, CommitRequest, FetchedOffset, GroupDescription, HeartbeatRequest, JoinReply,
     JoinRequest, LeavingMember, ListedGroup, Reply, SyncReply, SyncRequest,
 };
-use broker_core::group::{GroupConfig, GroupState, Outcome};
+use broker_core::group::{GroupConfig, GroupState, Outcome, TransactionEnd, TransactionalCommit};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -217,6 +217,58 @@ impl GroupService {
             Ok(Reply::Commit(reply)) => reply,
             other => refused(unexpected(other)),
         }
+    }
+
+    /// `TxnOffsetCommit`.
+    pub(crate) async fn commit_in_transaction(
+        &self,
+        request: CommitRequest,
+        transaction: TransactionalCommit,
+    ) -> CommitReply {
+        let partitions: Vec<TopicPartition> = (request.partitions.iter())
+            .map(|commit| commit.partition.clone())
+            .collect();
+        let refused = |error| CommitReply {
+            partitions: (partitions.iter())
+                .map(|partition| (partition.clone(), error))
+                .collect(),
+        };
+        let handle = match self.coordinator(&request.group_id) {
+            Ok(handle) => handle,
+            Err(error) => return refused(error),
+        };
+        let reply = handle.request(|groups, now, token| {
+            groups.commit_in_transaction(now, token, request, transaction)
+        });
+        match reply.await {
+            Ok(Reply::Commit(reply)) => reply,
+            other => refused(unexpected(other)),
+        }
+    }
+
+    /// The end of a transaction on a partition of the offsets topic; done when its marker is below the high watermark.
+    pub(crate) async fn end_transaction(&self, partition: i32, end: TransactionEnd) -> ErrorCode {
+        let handle = (self.state.lock().led.get(&partition)).map(|(handle, _)| handle.clone());
+        let Some(handle) = handle else {
+            return ErrorCode::NotLeaderOrFollower;
+        };
+        let reply = handle.request(|groups, _, token| groups.end_transaction(token, end));
+        match reply.await {
+            Ok(Reply::TransactionEnded(error)) => error,
+            other => unexpected(other),
+        }
+    }
+
+    /// The partitions whose committed offset may change by the end of a transaction (KIP-447).
+    pub(crate) fn unstable(&self, group_id: &str) -> Result<BTreeSet<TopicPartition>, ErrorCode> {
+        self.coordinator(group_id)?
+            .read(|groups| groups.unstable(group_id))
+    }
+
+    /// The partition of the offsets topic that a group belongs to, once there is one.
+    pub(crate) fn partition_of(&self, group_id: &str) -> Option<i32> {
+        let count = self.state.lock().count;
+        (count > 0).then(|| partition_for(group_id, count))
     }
 
     /// `OffsetFetch`: of `partitions`, or of everything committed.

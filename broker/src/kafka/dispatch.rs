@@ -84,6 +84,11 @@ pub(crate) const APIS: &[Api] = &[
     api!(DeleteTopics 1-6 => delete_topics),
     api!(InitProducerId 0-5 => init_producer_id),
     api!(OffsetForLeaderEpoch 2-4 => offset_for_leader_epoch),
+    api!(AddPartitionsToTxn 0-5 => add_partitions_to_txn),
+    api!(AddOffsetsToTxn 0-4 => add_offsets_to_txn),
+    api!(EndTxn 0-5 => end_txn),
+    api!(WriteTxnMarkers 1-2 => write_txn_markers),
+    api!(TxnOffsetCommit 0-5 => txn_offset_commit),
     api!(DescribeConfigs 1-4 => describe_configs),
     api!(AlterConfigs 0-2 => alter_configs),
     api!(SaslAuthenticate 0-2 => sasl_authenticate),
@@ -93,6 +98,10 @@ pub(crate) const APIS: &[Api] = &[
     api!(IncrementalAlterConfigs 0-1 => incremental_alter_configs),
     api!(OffsetDelete 0-0 => offset_delete),
     api!(DescribeCluster 0-2 => describe_cluster),
+    api!(DescribeProducers 0-0 => describe_producers),
+    api!(DescribeTransactions 0-0 => describe_transactions),
+    // Version 2 has a regular expression.
+    api!(ListTransactions 0-1 => list_transactions),
 ];
 
 fn find(key: ApiKey, version: i16) -> Option<&'static Api> {
@@ -143,7 +152,9 @@ impl Dispatcher {
 
 impl Service for Dispatcher {
     fn may_overlap(&self, frame: &RequestFrame) -> bool {
+        // A transactional produce may have to ask the coordinator before its append, so nothing may pass it.
         find(frame.api_key, frame.version).is_some_and(|api| api.overlaps)
+            && !handlers::produce::is_transactional(frame)
     }
 
     fn call(&self, peer: &Arc<Peer>, frame: RequestFrame) -> BoxFuture<'static, Answer> {

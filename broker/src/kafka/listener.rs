@@ -20,7 +20,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen on {address} (listener {listener}): {source}")]
+#[error("failed to listen on {address} (listener {listener})")]
 pub struct ListenError {
     listener: String,
     address: String,

@@ -102,7 +102,10 @@ pub(crate) fn membership_to_wire(membership: &Membership) -> wire::Membership {
             .collect(),
         members: membership
             .nodes()
-            .map(|(_, member)| member_to_wire(member))
+            .map(|(id, member)| wire::Member {
+                raft_id: *id,
+                ..member_to_wire(member)
+            })
             .collect(),
     }
 }
@@ -116,7 +119,16 @@ pub(crate) fn membership_from_wire(membership: wire::Membership) -> Result<Membe
     let members = membership
         .members
         .into_iter()
-        .map(|member| member_from_wire(member).map(|member| (member.raft_id(), member)))
+        .map(|member| {
+            let id = member.raft_id;
+            // A member whose place is not known has no disk that its id could be derived from.
+            let is_known = member.disk_uuid.iter().any(|byte| *byte != 0);
+            if is_known {
+                member_from_wire(member).map(|member| (id, member))
+            } else {
+                Ok((id, Member::default()))
+            }
+        })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     Ok(Membership::new(sets, members))
 }

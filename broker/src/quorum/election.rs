@@ -3,7 +3,7 @@
 //! Raft's own election timer is off. A controller that has not heard from a leader for `patience` first asks the
 //! other voters whether they would vote for it (they would not while they hear a leader), so that a node that was
 //! stalled or cut off does not depose a healthy leader with its higher term. When the leader's process is dead
-//! (nobody listens on its port) the wait is only the voters' lease.
+//! (nobody listens on its port) the wait is only the voters' lease. What counts as hearing says `heartbeat.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::runtime::Shared;
 use super::types::{LogId, Metrics};
-use super::{PROTOCOL_VERSION, codec, status, transport};
+use super::{PROTOCOL_VERSION, codec, heartbeat, status, transport};
 use crate::peer::Probe;
 
 /// How often the timer is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(15);
-/// A voter that does not answer a pre-vote by then does not count.
-const PRE_VOTE_TIMEOUT: Duration = Duration::from_millis(100);
+/// A voter that does not answer a pre-vote by then does not count. Long, since a busy machine is no reason to ask again:
+/// as soon as a majority has answered nobody else is waited for.
+const PRE_VOTE_TIMEOUT: Duration = Duration::from_millis(300);
 /// A dead leader's port answers at once; a live host that answers later is not dead.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(30);
 
@@ -40,27 +41,12 @@ impl Shared {
 
 /// Sends the heartbeats of a leader and starts elections, until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let heartbeats = heartbeat_loop(&shared);
+    let heartbeats = heartbeat::run(&shared);
     let elections = election_loop(&shared);
     tokio::select! {
         () = stop.cancelled() => {}
         () = heartbeats => {}
         () = elections => {}
-    }
-}
-
-async fn heartbeat_loop(shared: &Shared) {
-    let mut timer = tokio::time::interval(shared.config.timing.heartbeat);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        timer.tick().await;
-        let leads = shared.raft.metrics().borrow().state.is_leader();
-        if leads
-            && !shared.signals.is_resigning()
-            && shared.raft.trigger().heartbeat().await.is_err()
-        {
-            return;
-        }
     }
 }
 
@@ -70,6 +56,7 @@ async fn election_loop(shared: &Shared) {
     // A restarted cluster has no leader to wait for; only the jitter keeps its nodes apart.
     let mut patience = random.random_range(timing.retry.clone());
     let mut since = Instant::now();
+    let mut not_before = since;
     let mut timer = tokio::time::interval(LOOK_INTERVAL);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -94,6 +81,9 @@ async fn election_loop(shared: &Shared) {
             since = Instant::now();
             continue;
         }
+        if Instant::now() < not_before {
+            continue;
+        }
         let silence = since.elapsed();
         let waited = silence >= patience
             || (silence >= timing.lease && leader_is_dead(shared, &metrics).await);
@@ -105,9 +95,12 @@ async fn election_loop(shared: &Shared) {
             if shared.raft.trigger().elect().await.is_err() {
                 return;
             }
+            since = Instant::now();
+            patience = timing.lease + random.random_range(timing.retry.clone());
+        } else {
+            // Mostly somebody heard the leader some ms later than this node: it will not take a lease to change that.
+            not_before = Instant::now() + random.random_range(timing.retry.clone());
         }
-        since = Instant::now();
-        patience = timing.lease + random.random_range(timing.retry.clone());
     }
 }
 

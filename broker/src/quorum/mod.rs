@@ -22,6 +22,7 @@ pub mod types;
 mod bootstrap;
 mod codec;
 mod election;
+mod heartbeat;
 mod identity;
 mod service;
 mod status;

@@ -46,6 +46,8 @@ pub struct Timing {
     pub retry: Range<Duration>,
     /// A leader that no quorum answered for this long stops acting.
     pub fence_after: Duration,
+    /// A leader whose disk does not answer for this long falls silent, so that the others elect.
+    pub stall: Duration,
     /// Entries after which the state is saved and the log shortened.
     pub snapshot_after: u64,
 }
@@ -56,9 +58,13 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(50),
             // Three heartbeats: shorter would call elections at every scheduling hiccup.
             lease: Duration::from_millis(150),
-            patience: Duration::from_millis(250)..Duration::from_millis(400),
+            // Six heartbeats at least. It is for leaders that cannot be seen to be dead: a dead process is noticed after
+            // the lease.
+            patience: Duration::from_millis(300)..Duration::from_millis(600),
             retry: Duration::from_millis(10)..Duration::from_millis(120),
             fence_after: Duration::from_millis(1000),
+            // Less than a broker's session, so that a stall of the active controller's disk fences nobody.
+            stall: Duration::from_millis(2000),
             snapshot_after: 5000,
         }
     }

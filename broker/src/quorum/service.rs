@@ -122,6 +122,11 @@ impl RaftApi for RaftService {
         let request = request.into_inner();
         self.admit_to(request.version, &request.cluster_id, request.to_raft_id)?;
         let vote = codec::vote_from_wire(request.vote).map_err(malformed)?;
+        if let Some(result) = self.shared.hear_leader(vote, &request) {
+            return Ok(Response::new(wire::AppendEntriesResponse {
+                result: Some(result),
+            }));
+        }
         let entries = request
             .entries
             .into_iter()

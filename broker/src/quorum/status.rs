@@ -9,10 +9,13 @@ use parking_lot::Mutex;
 use super::QuorumStatus;
 use super::types::{Member, Metrics, Vote};
 
-/// When this node last heard from a leader, and whether it is about to give leadership away.
+/// When this node last heard from a leader (or, leading, from the others), and whether it is about to give leadership
+/// away.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     heard: Mutex<Option<(Instant, Vote)>>,
+    /// When each member last answered this leader. As many as there ever were members.
+    answers: Mutex<BTreeMap<u64, (Instant, Vote)>>,
     resigning: AtomicBool,
     cluster_exists: AtomicBool,
 }
@@ -31,6 +34,20 @@ impl Signals {
     /// Whether a leader was heard within `window`.
     pub(crate) fn heard_within(&self, window: Duration) -> bool {
         self.heard_at().is_some_and(|at| at.elapsed() < window)
+    }
+
+    /// The member `id` takes the leader elected by `vote`, this node, for the leader.
+    pub(crate) fn answered(&self, id: u64, vote: Vote) {
+        self.answers.lock().insert(id, (Instant::now(), vote));
+    }
+
+    /// The members that answered the leader elected by `vote` within `window`.
+    fn answered_within(&self, window: Duration, vote: Vote) -> Vec<u64> {
+        let answers = self.answers.lock();
+        let lately = answers
+            .iter()
+            .filter(|(_, (at, of))| *of == vote && at.elapsed() < window);
+        lately.map(|(id, _)| *id).collect()
     }
 
     /// This node is about to stop: it acts as the active controller no longer.
@@ -115,10 +132,14 @@ pub(crate) fn of(
         .learner_ids()
         .filter_map(|id| member(&id))
         .collect();
-    let answered = voters.len() == 1
-        || metrics
-            .millis_since_quorum_ack
-            .is_some_and(|age| Duration::from_millis(age) < fence_after);
+    let acknowledged = metrics
+        .millis_since_quorum_ack
+        .is_some_and(|age| Duration::from_millis(age) < fence_after);
+    let answered = voters.len() == 1 || acknowledged || {
+        let mut answers = signals.answered_within(fence_after, metrics.vote);
+        answers.push(metrics.id);
+        is_quorum(metrics, &answers)
+    };
     let failed = metrics
         .running_state
         .as_ref()

@@ -527,3 +527,60 @@ async fn a_stalled_follower_does_not_depose_the_leader() {
     }
     assert_eq!(cluster.leader().await, (leader, term));
 }
+
+/// How long a disk stalls that must not cost anybody the office: longer than any patience.
+const STALL: Duration = Duration::from_millis(1200);
+
+async fn stall(cluster: &Cluster, id: i32) -> std::sync::mpsc::SyncSender<()> {
+    let shared = cluster.nodes[&id].quorum.service().shared;
+    shared.log.stall().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_that_stall_for_a_second_cost_nobody_the_office() {
+    let cluster = Cluster::started(3).await;
+    cluster.propose("before").await;
+    let (leader, term) = cluster.leader().await;
+    let followers: Vec<i32> = (0..3).filter(|id| *id != leader).collect();
+    let everybody: Vec<i32> = (0..3).collect();
+    for stalled in [vec![leader], followers, everybody] {
+        let mut ends = Vec::new();
+        for id in &stalled {
+            ends.push(stall(&cluster, *id).await);
+        }
+        let quorum = cluster.nodes[&leader].quorum.clone();
+        let text = format!("while {stalled:?} stalled");
+        let proposal = {
+            let text = text.clone();
+            tokio::spawn(async move { quorum.propose(term, text.into()).await })
+        };
+        tokio::time::sleep(STALL).await;
+        let status = cluster.nodes[&leader].quorum.status().borrow().clone();
+        assert_eq!(status.leading, Some(term), "{text}: {status:#?}");
+        drop(ends);
+        let committed = tokio::time::timeout(PATIENCE, proposal).await.unwrap();
+        assert!(committed.unwrap().is_ok(), "{text}");
+        cluster.has_everywhere(&text).await;
+        assert_eq!(cluster.leader().await, (leader, term), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_never_answers_again_is_replaced() {
+    let cluster = Cluster::started(3).await;
+    cluster.propose("before").await;
+    let (leader, term) = cluster.leader().await;
+    let end = stall(&cluster, leader).await;
+    let quorum = cluster.nodes[&leader].quorum.clone();
+    let lost = tokio::spawn(async move { quorum.propose(term, "lost".into()).await });
+    let replaced = await_some(|| {
+        let mut others = cluster.nodes.iter().filter(|(id, _)| **id != leader);
+        others.find_map(|(_, node)| node.quorum.status().borrow().leading)
+    });
+    assert!(replaced.await.expect("another leader") > term);
+    drop(end);
+    cluster.propose("after").await;
+    cluster.has_everywhere("after").await;
+    cluster.journals_agree();
+    lost.abort();
+}

@@ -12,6 +12,7 @@ use types::{ErrorCode, LeaderEpoch, Offset, batch};
 
 use super::model::{ProduceError, ProduceOk};
 use super::replica::{Replica, State};
+use super::transactions::{TransactionRule, check_transaction};
 use super::validate::Prepared;
 use super::waiters::Outcome;
 
@@ -82,6 +83,10 @@ impl Replica {
         }
         let bytes = prepared.bytes.freeze();
         let appended = state.log.append(&bytes, wall_ms);
+        for header in prepared.batches.iter().filter(|h| h.is_transactional()) {
+            // A transaction that is open needs no guard, one that ended must not let what was checked before in.
+            state.verifying.forget(header.producer_id);
+        }
         self.note_unflushed(state, bytes.len());
         // Also after an error a part may be in the log, when a segment ended between two batches.
         let end = state.log.log_end_offset();
@@ -134,8 +139,15 @@ fn known_duplicate(
     let Some(header) = prepared.batches.first() else {
         return Ok(None);
     };
+    if !matches!(prepared.rule, TransactionRule::Produce { .. }) {
+        check_transaction(state, header, prepared.rule)?;
+        return Ok(None);
+    }
     match state.log.check_producer(header) {
-        Ok(ProducerCheck::Append) => Ok(None),
+        Ok(ProducerCheck::Append) => {
+            check_transaction(state, header, prepared.rule)?;
+            Ok(None)
+        }
         Ok(ProducerCheck::Duplicate {
             base_offset,
             last_offset,

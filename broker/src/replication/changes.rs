@@ -164,6 +164,7 @@ impl ReplicaManager {
     fn delete_topic(&self, topic: TopicId) -> Result<(), LogError> {
         let inner = self.inner();
         inner.settings.write().remove(&topic);
+        let mut deleted = Vec::new();
         for replica in self.replicas_of(topic) {
             let key = (topic, replica.partition.partition);
             self.unfollow(replica.followed_leader(), &replica);
@@ -174,14 +175,20 @@ impl ReplicaManager {
                 names.remove(&replica.partition.name);
             }
             drop(names);
-            let deleted = replica.delete_log(inner.directory.dir())?;
-            inner.runtime.spawn_blocking(move || {
-                if let Err(error) = deleted.remove() {
-                    tracing::warn!(%error, "failed to remove a deleted log's files; the next start does");
-                }
-            });
+            deleted.push(replica.delete_log(inner.directory.dir())?);
             tracing::info!(partition = %replica.partition, %topic, "deleted the log of a deleted topic");
         }
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        inner.directory.dir().sync()?;
+        inner.runtime.spawn_blocking(move || {
+            for log in deleted {
+                if let Err(error) = log.remove() {
+                    tracing::warn!(%error, "failed to remove a deleted log's files; the next start does");
+                }
+            }
+        });
         Ok(())
     }
 

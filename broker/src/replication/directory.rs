@@ -12,7 +12,7 @@ use broker_log::{
     FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoint, OpenMode, RealVfs, Vfs,
 };
 use parking_lot::Mutex;
-use types::{Offset, TopicPartition};
+use types::{BrokerEpoch, Offset, TopicPartition};
 
 use super::model::TopicIdPartition;
 use super::replica::DiskLog;
@@ -22,7 +22,7 @@ use super::shared::wall_ms;
 #[derive(Debug)]
 pub(crate) struct Directory {
     dir: LogDir<RealVfs>,
-    clean: bool,
+    clean_epoch: Option<BrokerEpoch>,
     waiting: Mutex<HashMap<TopicPartition, Opened>>,
     /// Found without a topic id: never taken, set aside with the other strays.
     nameless: Mutex<Vec<FoundLog>>,
@@ -35,6 +35,7 @@ pub(crate) struct ClosedLog {
     pub(crate) name: TopicPartition,
     pub(crate) log_start: Offset,
     pub(crate) recovery_point: Offset,
+    pub(crate) first_dirty: Offset,
     pub(crate) high_watermark: Offset,
 }
 
@@ -58,20 +59,21 @@ impl Directory {
             dir.remove_deleted(path).remove()?;
         }
         let clean = contents.clean_shutdown;
+        let clean_epoch = contents.clean_epoch.map(BrokerEpoch);
         let (waiting, nameless) = open_all(contents)?;
         tracing::info!(root = %root.display(), logs = waiting.len(), clean, "log directory opened");
         Ok(Self {
             dir,
-            clean,
+            clean_epoch,
             waiting: Mutex::new(waiting),
             nameless: Mutex::new(nameless),
             written: Mutex::default(),
         })
     }
 
-    /// Whether the last stop was clean.
-    pub(crate) const fn was_clean(&self) -> bool {
-        self.clean
+    /// The broker epoch of the process that stopped cleanly here, if the last stop was a clean one.
+    pub(crate) const fn clean_epoch(&self) -> Option<BrokerEpoch> {
+        self.clean_epoch
     }
 
     pub(crate) const fn dir(&self) -> &LogDir<RealVfs> {
@@ -147,6 +149,7 @@ impl Directory {
                 name,
                 log_start: opened.log.log_start_offset(),
                 recovery_point: opened.log.recovery_point(),
+                first_dirty: opened.log.first_dirty_offset(),
                 high_watermark: opened.high_watermark,
             });
         }

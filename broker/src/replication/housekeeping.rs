@@ -72,6 +72,8 @@ fn expire_tails(manager: &ReplicaManager) {
 /// What the checkpoint files say of one log.
 struct Positions {
     name: TopicPartition,
+    /// Of compacted logs only.
+    first_dirty: Option<Offset>,
     recovery_point: Offset,
     log_start: Offset,
     high_watermark: Offset,
@@ -81,6 +83,7 @@ fn positions(replica: &Replica) -> Positions {
     let state = replica.lock();
     Positions {
         name: replica.partition.topic_partition(),
+        first_dirty: (state.log.config().compact).then(|| state.log.first_dirty_offset()),
         recovery_point: state.log.recovery_point(),
         log_start: state.log.log_start_offset(),
         high_watermark: state.core.high_watermark(),
@@ -107,6 +110,7 @@ fn write_checkpoints(manager: &ReplicaManager, replicas: &[Arc<Replica>]) -> Res
     let offsets = |of: fn(&Positions) -> Offset| -> Vec<_> {
         all.iter().map(|one| (one.name.clone(), of(one))).collect()
     };
+    write_cleaner_checkpoint(manager, replicas)?;
     let directory = &manager.inner().directory;
     directory.checkpoint_if_changed(OffsetCheckpoint::LogStart, offsets(|one| one.log_start))?;
     directory.checkpoint_if_changed(
@@ -117,6 +121,21 @@ fn write_checkpoints(manager: &ReplicaManager, replicas: &[Arc<Replica>]) -> Res
         OffsetCheckpoint::HighWatermark,
         offsets(|one| one.high_watermark),
     )
+}
+
+/// Writes down how far compacted logs are clean. Also done after each cleaning: the next one may rely on it.
+pub(crate) fn write_cleaner_checkpoint(
+    manager: &ReplicaManager,
+    replicas: &[Arc<Replica>],
+) -> Result<(), LogError> {
+    // What was read last is written last.
+    let _one_at_a_time = manager.inner().cleaners.checkpointing();
+    let first_dirty = replicas.iter().filter_map(|replica| {
+        let one = positions(replica);
+        Some((one.name, one.first_dirty?))
+    });
+    let directory = &manager.inner().directory;
+    directory.checkpoint_if_changed(OffsetCheckpoint::Cleaner, first_dirty.collect())
 }
 
 /// Retention, rolling, removal of deleted segments, expiry of producers.
@@ -157,18 +176,23 @@ pub(crate) fn close_all(manager: &ReplicaManager) -> Result<(), LogError> {
     let mut recovery = Vec::new();
     let mut watermarks = Vec::new();
     let mut starts = Vec::new();
+    let mut first_dirty = Vec::new();
     for replica in &replicas {
         let one = positions(replica);
         starts.push((one.name.clone(), one.log_start));
         watermarks.push((one.name.clone(), one.high_watermark));
+        first_dirty.extend(one.first_dirty.map(|offset| (one.name.clone(), offset)));
         recovery.push((one.name, one.recovery_point));
     }
     for closed in inner.directory.close_waiting()? {
         starts.push((closed.name.clone(), closed.log_start));
         watermarks.push((closed.name.clone(), closed.high_watermark));
+        // Whether it is compacted is not known yet: of one that is not, the offset is that of its start.
+        first_dirty.push((closed.name.clone(), closed.first_dirty));
         recovery.push((closed.name, closed.recovery_point));
     }
     let directory = &inner.directory;
+    directory.checkpoint(OffsetCheckpoint::Cleaner, &first_dirty)?;
     directory.checkpoint(OffsetCheckpoint::LogStart, &starts)?;
     directory.checkpoint(OffsetCheckpoint::RecoveryPoint, &recovery)?;
     directory.checkpoint(OffsetCheckpoint::HighWatermark, &watermarks)?;

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, TopicId};
 
 use super::append::{Appended, unknown_partition};
+use super::cleaner::Cleaners;
 use super::convert::PartitionKey;
 use super::directory::Directory;
 use super::isr::{self, IsrController};
@@ -25,6 +26,7 @@ use super::model::{LeaderChange, PartitionSnapshot, ProduceError, ProduceOk, Top
 use super::push::PeerTraffic;
 use super::replica::Replica;
 use super::shared::{Identity, Shared, SharedParts, wall_ms};
+use super::transactions::TransactionRule;
 use super::validate::{Origin, prepare};
 use super::waiters::Outcome;
 use super::{flusher, housekeeping};
@@ -59,7 +61,7 @@ pub enum StartError {
         source: LogError,
     },
     /// The operating system gave no thread.
-    #[error("failed to start a flush thread")]
+    #[error("failed to start a thread for the logs")]
     Thread(#[source] std::io::Error),
 }
 
@@ -72,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) directory: Directory,
     pub(crate) links: Arc<Links>,
+    pub(crate) cleaners: Cleaners,
     pub(crate) replicas: RwLock<HashMap<PartitionKey, Arc<Replica>>>,
     /// Topic ids by name, for requests that have only that.
     pub(crate) names: RwLock<HashMap<Arc<str>, TopicId>>,
@@ -129,6 +132,7 @@ impl ReplicaManager {
         let manager = Self(Arc::new(Inner {
             directory,
             links,
+            cleaners: Cleaners::new(&config.settings),
             replicas: RwLock::default(),
             names: RwLock::default(),
             settings: RwLock::default(),
@@ -143,6 +147,11 @@ impl ReplicaManager {
             shared,
         }));
         manager.start_flushing(config.durability)?;
+        manager
+            .0
+            .cleaners
+            .start(&manager)
+            .map_err(StartError::Thread)?;
         let stopping = || manager.0.shutdown.subscribe();
         // Both end with `stop`.
         runtime.spawn(isr::run(
@@ -190,10 +199,10 @@ impl ReplicaManager {
         &self.0.shared.identity
     }
 
-    /// Whether the process before this one stopped cleanly, so that no log can have lost records.
+    /// The broker epoch of the process before this one, if it stopped cleanly, so that no log can have lost records.
     #[must_use]
-    pub fn started_clean(&self) -> bool {
-        self.0.directory.was_clean()
+    pub fn previous_epoch(&self) -> Option<BrokerEpoch> {
+        self.0.directory.clean_epoch()
     }
 
     /// The broker epoch that the controller gave this incarnation; followers' streams state it. To be set before
@@ -245,8 +254,25 @@ impl ReplicaManager {
         timeout: Duration,
         now_ms: i64,
     ) -> Result<ProduceOk, ProduceError> {
+        self.produce_guarded(partition, records, (acks, None), timeout, now_ms)
+            .await
+    }
+
+    /// As [`Self::produce`], with the guard of a transaction that was asked for ([`Self::verification`]).
+    ///
+    /// # Errors
+    /// As [`Self::produce`], and `INVALID_TXN_STATE`.
+    pub async fn produce_guarded(
+        &self,
+        partition: &TopicIdPartition,
+        records: Bytes,
+        (acks, guard): (i16, Option<u64>),
+        timeout: Duration,
+        now_ms: i64,
+    ) -> Result<ProduceOk, ProduceError> {
         let replica = self.find(partition).ok_or_else(unknown_partition)?;
-        let prepared = prepare(records, &replica.settings(), Origin::Client, now_ms)?;
+        let mut prepared = prepare(records, &replica.settings(), Origin::Client, now_ms)?;
+        prepared.rule = TransactionRule::Produce { guard };
         let appended = replica.append_as_leader(prepared, acks, None, now_ms)?;
         settled(&replica, appended, timeout).await
     }
@@ -262,9 +288,32 @@ impl ReplicaManager {
         records: Bytes,
         timeout: Duration,
     ) -> Result<ProduceOk, ProduceError> {
+        self.append_in_transaction(
+            partition,
+            leader_epoch,
+            records,
+            TransactionRule::Free,
+            timeout,
+        )
+        .await
+    }
+
+    /// As [`Self::append_internal`], for what has to do with a producer's transaction.
+    ///
+    /// # Errors
+    /// As [`Self::append_internal`], and the codes of `rule`.
+    pub async fn append_in_transaction(
+        &self,
+        partition: &TopicIdPartition,
+        leader_epoch: LeaderEpoch,
+        records: Bytes,
+        rule: TransactionRule,
+        timeout: Duration,
+    ) -> Result<ProduceOk, ProduceError> {
         let replica = self.find(partition).ok_or_else(unknown_partition)?;
         let now_ms = wall_ms();
-        let prepared = prepare(records, &replica.settings(), Origin::Coordinator, now_ms)?;
+        let mut prepared = prepare(records, &replica.settings(), Origin::Coordinator, now_ms)?;
+        prepared.rule = rule;
         let appended = replica.append_as_leader(prepared, -1, Some(leader_epoch), now_ms)?;
         settled(&replica, appended, timeout).await
     }
@@ -354,6 +403,7 @@ impl ReplicaManager {
         self.0.shared.flush.stop();
         let manager = self.clone();
         let stopped = tokio::task::spawn_blocking(move || {
+            manager.0.cleaners.stop();
             for thread in manager.0.threads.lock().drain(..) {
                 if thread.join().is_err() {
                     tracing::error!("a flush thread panicked");
@@ -367,7 +417,7 @@ impl ReplicaManager {
 }
 
 /// Waits until the append is replicated as its acks ask.
-async fn settled(
+pub(crate) async fn settled(
     replica: &Arc<Replica>,
     appended: Appended,
     timeout: Duration,

@@ -17,6 +17,8 @@ mod validate;
 
 mod append;
 
+mod transactions;
+
 mod fetch;
 
 mod offsets;
@@ -43,6 +45,8 @@ mod directory;
 
 mod flusher;
 
+mod cleaner;
+
 mod housekeeping;
 
 mod shared;
@@ -51,6 +55,7 @@ mod shared;
 mod tests;
 
 pub use changes::{PartitionChange, ReplicaChanges};
+pub use cleaner::CleanerStatus;
 pub use isr::{IsrController, IsrRequest};
 pub use links::{PeerConnector, PeerError};
 pub use manager::{ManagerConfig, ReplicaManager, StartError};
@@ -62,4 +67,5 @@ pub use model::{
 pub use push::PeerTraffic;
 pub use server::ReplicationService;
 pub use shared::Identity;
+pub use transactions::{ActiveProducer, FirstSequence, Marker, TransactionRule, Verification};
 pub use validate::Origin;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use broker_core::partition::FollowerSession;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rpc::replication::v1 as proto;
@@ -152,6 +153,15 @@ impl PushStream {
         })
     }
 
+    /// A session of the follower on this stream.
+    pub(crate) const fn session(&self, session: u64) -> FollowerSession {
+        FollowerSession {
+            node: self.peer,
+            broker_epoch: self.broker_epoch,
+            session,
+        }
+    }
+
     /// The follower can take `bytes` more.
     pub(crate) fn grant(&self, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 4);
@@ -194,12 +204,8 @@ impl PushStream {
     async fn fill_frame(&self) -> Option<Option<proto::LeaderFrame>> {
         let mut filling = Filling::default();
         let mut starved = Vec::new();
-        {
-            let mut queue = self.queue.lock();
-            if queue.closed {
-                return None;
-            }
-            filling.answers = std::mem::take(&mut queue.answers);
+        if self.queue.lock().closed {
+            return None;
         }
         while filling.bytes < FRAME_BYTES {
             let Some(push) = self.queue.lock().ready.pop_front() else {
@@ -235,6 +241,9 @@ impl PushStream {
         self.put_back(starved);
         self.credit
             .fetch_sub(filling.bytes as i64, Ordering::AcqRel);
+        // Last: a partition is answered before it is ready, so the answer to each start whose batches are in this frame
+        // is in it, too, or was in an earlier one. Batches that came first would be dropped by the follower.
+        filling.answers = std::mem::take(&mut self.queue.lock().answers);
         Some(filling.into_frame())
     }
 

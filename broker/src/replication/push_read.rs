@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use broker_core::partition::{LogPosition, SubscriptionAnswer};
+use broker_core::partition::{FollowerSession, LogPosition, SubscriptionAnswer};
 use broker_log::{LogError, ReadPlan, RealVfs};
 use bytes::Bytes;
 use rpc::replication::v1 as proto;
-use types::{BatchIter, ErrorCode, LeaderEpoch, NodeId, Offset};
+use types::{BatchIter, ErrorCode, LeaderEpoch, Offset};
 
 use super::convert;
 use super::push::{PushPartition, PushPosition, PushStream, StreamKind};
@@ -126,19 +126,18 @@ impl Replica {
         let mut state = self.lock();
         state.pushes.retain(|other| !Arc::ptr_eq(other, push));
         let now_ms = self.now_ms();
-        let (node, session) = (push.stream.peer, push.session);
+        let session = push.stream.session(push.session);
         let moved = state
             .core
             .leader_mut()
-            .and_then(|leader| leader.on_unsubscribe(now_ms, node, session));
+            .and_then(|leader| leader.on_unsubscribe(now_ms, session));
         state.after_move(moved);
     }
 
     /// A follower's log ends at `log.end` now.
     pub(crate) fn on_follower_ack(
         &self,
-        node: NodeId,
-        session: u64,
+        from: FollowerSession,
         leader_epoch: LeaderEpoch,
         log: LogPosition,
     ) {
@@ -147,7 +146,7 @@ impl Replica {
         let Some(leader) = state.core.leader_mut() else {
             return;
         };
-        let outcome = leader.on_follower_ack(now_ms, node, session, leader_epoch, log);
+        let outcome = leader.on_follower_ack(now_ms, from, leader_epoch, log);
         state.after_move(outcome.moved);
         if outcome.may_join {
             self.propose(&mut state);

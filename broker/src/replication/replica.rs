@@ -24,6 +24,7 @@ use super::model::{
 use super::push::PushPartition;
 use super::shared::Shared;
 use super::tail_cache::TailCache;
+use super::transactions::Verifying;
 use super::waiters::{FetchWaiters, ProduceWaiters};
 
 /// A log on the real file system.
@@ -36,7 +37,35 @@ pub(crate) struct Replica {
     pub(crate) shared: Arc<Shared>,
     settings: ArcSwap<TopicSettings>,
     flush_queued: AtomicBool,
+    pub(crate) cleaning: Cleaning,
     state: Mutex<State>,
+}
+
+/// Whether a cleaner has to do with the log.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaning {
+    running: AtomicBool,
+    uncleanable: AtomicBool,
+}
+
+impl Cleaning {
+    /// Takes the log for one cleaner; `false` if another has it.
+    pub(crate) fn begin(&self) -> bool {
+        !self.running.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn end(&self) {
+        self.running.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_uncleanable(&self) -> bool {
+        self.uncleanable.load(Ordering::Acquire)
+    }
+
+    /// Cleaning failed, and would fail again.
+    pub(crate) fn set_uncleanable(&self) {
+        self.uncleanable.store(true, Ordering::Release);
+    }
 }
 
 /// What the lock protects.
@@ -49,6 +78,8 @@ pub(crate) struct State {
     /// Produces with acks=1 that wait for an fsync.
     pub(crate) flushes: ProduceWaiters,
     pub(crate) fetches: FetchWaiters,
+    /// Producers whose transaction is being asked for.
+    pub(crate) verifying: Verifying,
     pub(crate) pushes: Vec<Arc<PushPartition>>,
     /// Appended since the last flush began.
     pub(crate) unflushed_bytes: u64,
@@ -92,6 +123,9 @@ pub(crate) fn log_config(settings: &TopicSettings, producer_id_expiration_ms: i6
         retention_ms: (settings.retention_ms >= 0).then_some(settings.retention_ms),
         delete: settings.cleanup_policy.delete,
         compact: settings.cleanup_policy.compact,
+        delete_retention_ms: settings.delete_retention_ms,
+        min_compaction_lag_ms: settings.min_compaction_lag_ms,
+        max_compaction_lag_ms: settings.max_compaction_lag_ms,
         index_interval_bytes: clamp(settings.index_interval_bytes),
         max_message_bytes: clamp(settings.max_message_bytes),
         file_delete_delay_ms: settings.file_delete_delay_ms,
@@ -121,6 +155,7 @@ impl Replica {
                 produces: ProduceWaiters::default(),
                 flushes: ProduceWaiters::default(),
                 fetches: FetchWaiters::default(),
+                verifying: Verifying::default(),
                 pushes: Vec::new(),
                 unflushed_bytes: 0,
                 session: 0,
@@ -130,6 +165,7 @@ impl Replica {
             shared,
             settings: ArcSwap::new(settings),
             flush_queued: AtomicBool::new(false),
+            cleaning: Cleaning::default(),
         })
     }
 
@@ -409,6 +445,7 @@ impl State {
     fn end_leadership(&mut self) {
         self.produces.fail_all(ErrorCode::NotLeaderOrFollower);
         self.flushes.fail_all(ErrorCode::NotLeaderOrFollower);
+        self.verifying.clear();
         self.fetches.wake_all();
         self.drop_pushes();
     }

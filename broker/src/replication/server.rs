@@ -209,8 +209,7 @@ impl Serving {
         };
         if let Some(push) = self.started.get(&(topic_id, progress.partition)) {
             push.replica.on_follower_ack(
-                stream.peer,
-                progress.session,
+                stream.session(progress.session),
                 LeaderEpoch(progress.leader_epoch),
                 convert::progress_position(progress),
             );

@@ -62,6 +62,10 @@ impl TailCache {
     /// Keeps what was appended at `[base, next)`, dropping older chunks for it.
     pub(crate) fn push(&mut self, now_ms: i64, base: Offset, next: Offset, bytes: Bytes) {
         let len = bytes.len();
+        if self.chunks.back().is_some_and(|last| last.next != base) {
+            // What lies between was appended while another broker led, or found no room.
+            self.clear();
+        }
         while !self.chunks.is_empty() && !self.fits(len) {
             self.pop_oldest();
         }
@@ -235,6 +239,15 @@ mod tests {
         check(5, 11, 250, Some((200, 7)));
         check(5, 11, 10, Some((100, 6)));
         check(8, 11, 10, Some((100, 9)));
+    }
+
+    #[test]
+    fn what_lies_before_a_gap_is_dropped() {
+        let budget = TailBudget::new(1 << 20);
+        let cache = cache_of(&budget, &[&[5, 6], &[9, 10]]);
+        assert_eq!(cache.start(), Some(Offset(9)));
+        assert_eq!(cache.read(Offset(7), Offset(11), 1000), None);
+        assert_eq!(budget.used(), 200);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use types::batch::{self, BatchHeader};
 use types::{BatchError, ErrorCode, RecordIter};
 
 use super::model::ProduceError;
+use super::transactions::TransactionRule;
 
 /// What the records of one batch may decompress to when they have to be looked at.
 const DECOMPRESSED_MAX: usize = 256 << 20;
@@ -28,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) bytes: BytesMut,
     pub(crate) batches: Vec<BatchHeader>,
     pub(crate) log_append_time_ms: Option<i64>,
+    /// What has to be true of the producer's transaction.
+    pub(crate) rule: TransactionRule,
 }
 
 /// Checks `records` against the settings; `now_ms` is the wall clock.
@@ -38,8 +41,9 @@ pub(crate) fn prepare(
     now_ms: i64,
 ) -> Result<Prepared, ProduceError> {
     let records = match settings.compression_type {
-        CompressionType::Producer => records,
-        CompressionType::Codec(codec) => recompressed(records, codec)?,
+        CompressionType::Codec(codec) if origin == Origin::Client => recompressed(records, codec)?,
+        // Markers are never compressed; a coordinator's topics have no codec of their own.
+        CompressionType::Producer | CompressionType::Codec(_) => records,
     };
     let mut batches = Vec::with_capacity(1);
     let mut at = 0;
@@ -80,6 +84,10 @@ pub(crate) fn prepare(
         bytes,
         batches,
         log_append_time_ms,
+        rule: match origin {
+            Origin::Client => TransactionRule::Produce { guard: None },
+            Origin::Coordinator => TransactionRule::Free,
+        },
     })
 }
 
@@ -102,7 +110,8 @@ fn check_batch(
     now_ms: i64,
 ) -> Result<(), ProduceError> {
     let limit = usize::try_from(settings.max_message_bytes).unwrap_or(usize::MAX);
-    if header.size() > limit {
+    let is_marker = header.is_control() && origin == Origin::Coordinator;
+    if header.size() > limit && !is_marker {
         return Err(ProduceError::new(
             ErrorCode::MessageTooLarge,
             format!(

@@ -9,7 +9,7 @@ use crate::topic_keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, TIMESTAMP_TYPES};
 use crate::value::{CleanupPolicy, CompressionType, TimestampType, keys};
 
 use Support::{Effective, OnlyDefault, Refused};
-use Validator::{Any, AtLeast, ListOf, OneOf};
+use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf};
 
 keys! {
     /// The effective configuration of a broker.
@@ -45,6 +45,27 @@ keys! {
     group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms" Some("6000"), AtLeast(1), Static, Effective;
     /// How often the controller looks for leaders that are not the preferred replica.
     leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds" Some("300"), AtLeast(1), Static, Effective;
+    /// How long a cleaner waits when no log is dirty enough, or when it could not clean one.
+    log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms" Some("15000"), AtLeast(0), Static, Effective;
+    /// The most bytes of all cleaners' offset maps together, 24 for each key. A cleaner takes as much as the keys of its
+    /// log may need. (Kafka can change it at run time.)
+    log_cleaner_dedupe_buffer_size: i64 = "log.cleaner.dedupe.buffer.size" Some("134217728"), AtLeast(1_048_576), Static, Effective;
+    /// Default of topics' `delete.retention.ms`.
+    log_cleaner_delete_retention_ms: i64 = "log.cleaner.delete.retention.ms" Some("86400000"), AtLeast(0), ClusterWide, Effective;
+    /// How full an offset map may get. (Kafka can change it at run time.)
+    log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor" Some("0.9"), BetweenDouble(0.01, 1.0), Static, Effective;
+    /// Bytes of all cleaners' read and write buffers together. (Kafka can change it at run time.)
+    log_cleaner_io_buffer_size: i32 = "log.cleaner.io.buffer.size" Some("524288"), AtLeast(0), Static, Effective;
+    /// The most bytes that all cleaners together read and write in a second. (Kafka can change it at run time.)
+    log_cleaner_io_max_bytes_per_second: f64 = "log.cleaner.io.max.bytes.per.second" Some("1.7976931348623157E308"), Any, Static, Effective;
+    /// Default of topics' `max.compaction.lag.ms`.
+    log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms" Some("9223372036854775807"), AtLeast(1), ClusterWide, Effective;
+    /// Default of topics' `min.cleanable.dirty.ratio`.
+    log_cleaner_min_cleanable_ratio: f64 = "log.cleaner.min.cleanable.ratio" Some("0.5"), BetweenDouble(0.0, 1.0), ClusterWide, Effective;
+    /// Default of topics' `min.compaction.lag.ms`.
+    log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms" Some("0"), AtLeast(0), ClusterWide, Effective;
+    /// How many threads compact logs; 0 for no compaction. (Kafka can change it at run time.)
+    log_cleaner_threads: i32 = "log.cleaner.threads" Some("1"), AtLeast(0), Static, Effective;
     /// Default of topics' `cleanup.policy`.
     log_cleanup_policy: CleanupPolicy = "log.cleanup.policy" Some("delete"), ListOf(CLEANUP_POLICIES), ClusterWide, Effective;
     /// Default of topics' `index.interval.bytes`.
@@ -105,6 +126,22 @@ keys! {
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms" Some("30000"), AtLeast(1), Static, Effective;
     /// The largest request that is read from a client.
     socket_request_max_bytes: i32 = "socket.request.max.bytes" Some("104857600"), AtLeast(1), Static, Effective;
+    /// How often transactions that are open for too long are looked for.
+    transaction_abort_interval_ms: i32 = "transaction.abort.timed.out.transaction.cleanup.interval.ms" Some("10000"), AtLeast(1), Static, Effective;
+    /// The longest transaction timeout a producer may ask for.
+    transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms" Some("900000"), AtLeast(1), Static, Effective;
+    /// How often transactional ids that nobody uses are looked for.
+    transaction_expiry_interval_ms: i32 = "transaction.remove.expired.transaction.cleanup.interval.ms" Some("3600000"), AtLeast(1), Static, Effective;
+    /// `min.insync.replicas` of the transactions topic when it is created.
+    transaction_state_log_min_isr: i32 = "transaction.state.log.min.isr" Some("2"), AtLeast(1), Static, Effective;
+    /// Partitions of the transactions topic, fixed when it is created.
+    transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions" Some("50"), AtLeast(1), Static, Effective;
+    /// Replication factor of the transactions topic when it is created.
+    transaction_state_log_replication_factor: i32 = "transaction.state.log.replication.factor" Some("3"), AtLeast(1), Static, Effective;
+    /// `segment.bytes` of the transactions topic.
+    transaction_state_log_segment_bytes: i32 = "transaction.state.log.segment.bytes" Some("104857600"), AtLeast(1_048_576), Static, Effective;
+    /// How long an unused transactional id is remembered.
+    transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms" Some("604800000"), AtLeast(1), Static, Effective;
     /// Default of topics' `unclean.leader.election.enable`.
     unclean_leader_election_enable: bool = "unclean.leader.election.enable" Some("false"), Any, ClusterWide, Effective;
 }
@@ -181,12 +218,6 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
         "leader.imbalance.per.broker.percentage",
         "every partition without its preferred leader is rebalanced",
     ),
-    refused("log.cleaner.enable", NO_COMPACTION),
-    refused("log.cleaner.delete.retention.ms", NO_COMPACTION),
-    refused("log.cleaner.min.cleanable.ratio", NO_COMPACTION),
-    refused("log.cleaner.max.compaction.lag.ms", NO_COMPACTION),
-    refused("log.cleaner.min.compaction.lag.ms", NO_COMPACTION),
-    refused("log.cleaner.threads", NO_COMPACTION),
     refused(
         "log.dir.reserve.bytes",
         "a reserve of disk space is not implemented yet",
@@ -211,11 +242,10 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
         "replica.selector.class",
         "fetching from followers is not implemented yet",
     ),
-    refused("transaction.state.log.replication.factor", NO_TRANSACTIONS),
-    refused("transaction.state.log.min.isr", NO_TRANSACTIONS),
-    refused("transaction.state.log.num.partitions", NO_TRANSACTIONS),
-    refused("transactional.id.expiration.ms", NO_TRANSACTIONS),
-    refused("transaction.max.timeout.ms", NO_TRANSACTIONS),
+    only(
+        boolean("log.cleaner.enable", "true"),
+        "compacted topics are compacted; `log.cleaner.threads` says by how many threads",
+    ),
     only(
         boolean("log.preallocate", "false"),
         "files grow as they are written",
@@ -227,8 +257,6 @@ const BY_LISTENERS: &str = "set by `listeners` of the broker file";
 const FIXED_QUORUM: &str = "the timeouts of the controller quorum are fixed";
 const GRPC: &str = "brokers speak gRPC to each other";
 const NO_SECURITY: &str = "security is not implemented yet";
-const NO_COMPACTION: &str = "log compaction is not implemented yet";
-const NO_TRANSACTIONS: &str = "transactions are not implemented yet";
 const THREADS: &str = "the broker sizes its threads by itself";
 const USE_DURABILITY: &str =
     "flushing is chosen for the whole broker by `durability: replicated` or `durability: fsync`";
@@ -289,15 +317,7 @@ pub fn get(name: &str) -> Result<&'static ConfigKey, KeyError> {
 /// # Errors
 /// What is wrong with the name or the value, in Kafka's words where Kafka has some.
 pub fn check(name: &str, value: &str) -> Result<(), KeyError> {
-    get(name)?.check(value)?;
-    if name == "log.cleanup.policy" && crate::key::split_list(value).contains(&"compact") {
-        return Err(KeyError::OnlyDefault {
-            name: name.to_owned(),
-            default: "delete".to_owned(),
-            reason: NO_COMPACTION.to_owned(),
-        });
-    }
-    Ok(())
+    get(name)?.check(value)
 }
 
 /// Whether `name` may be set to `value` on a running broker: as [`check`], and the key is dynamic.

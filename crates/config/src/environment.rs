@@ -12,13 +12,14 @@ pub struct Environment {
     pub bind_host: Option<String>,
     /// `TIDEMARK_ADVERTISED_HOST`: overrides this node's `host` in what clients are told.
     pub advertised_host: Option<String>,
-    /// `TIDEMARK_HOSTS`: a hosts file looked at before the system's resolver, read again on each lookup.
+    /// `TIDEMARK_HOSTS`: a hosts file looked at before the system's resolver, read again on each lookup. An address written
+    /// `127.0.0.1+1000` belongs to a host whose ports are all 1000 higher.
     pub hosts: Option<PathBuf>,
     /// `TIDEMARK_MOUNTS`: `from=to:from=to`, path prefixes of `dataDir` and their replacements.
     pub mounts: Vec<(PathBuf, PathBuf)>,
     /// `TIDEMARK_PARENT_FD`: a file descriptor whose end of file means controlled shutdown at once.
     pub parent_fd: Option<i32>,
-    /// `TIDEMARK_PORT_OFFSET`: added to every port.
+    /// `TIDEMARK_PORT_OFFSET`: added to every port that this process listens on; clients are told the moved port.
     pub port_offset: u16,
 }
 

@@ -25,5 +25,5 @@ pub use environment::Environment;
 pub use key::{ConfigKey, KeyError, KeyType, Scope, Support};
 pub use layers::{BrokerLayers, ConfigMap, ConfigSource, Described, Synonym};
 pub use reference::reference_markdown;
-pub use topic_keys::{TopicKind, TopicSettings};
+pub use topic_keys::TopicSettings;
 pub use value::{CleanupPolicy, CompressionType, TimestampType};

@@ -162,35 +162,29 @@ fn values_are_judged_with_kafkas_words() {
             "Unknown topic config name: retention.mss (did you mean retention.ms?)",
         ),
         (
-            "cleanup.policy",
-            "compact",
-            "log compaction is not implemented yet",
+            "min.cleanable.dirty.ratio",
+            "1.5",
+            "Value must be no more than 1",
         ),
         ("flush.messages", "1", "durability: fsync"),
         ("remote.storage.enable", "true", "tiered storage"),
         ("local.retention.ms", "-2", "tiered storage"),
     ] {
-        let error = topic_keys::check(TopicKind::User, name, value)
-            .expect_err(name)
-            .to_string();
+        let error = topic_keys::check(name, value).expect_err(name).to_string();
         assert!(error.contains(says), "{name}={value}: {error}");
     }
     for (name, value) in [
         ("preallocate", "FALSE"),
         ("flush.messages", " 9223372036854775807"),
-        ("min.cleanable.dirty.ratio", "0.50"),
+        ("min.cleanable.dirty.ratio", "0.25"),
         ("retention.ms", "-1"),
     ] {
-        assert_eq!(
-            topic_keys::check(TopicKind::User, name, value),
-            Ok(()),
-            "{name}"
-        );
+        assert_eq!(topic_keys::check(name, value), Ok(()), "{name}");
     }
-    assert_eq!(
-        topic_keys::check(TopicKind::Internal, "cleanup.policy", "compact"),
-        Ok(())
-    );
+    for policy in ["compact", "compact,delete"] {
+        assert_eq!(topic_keys::check("cleanup.policy", policy), Ok(()));
+        assert_eq!(broker_keys::check("log.cleanup.policy", policy), Ok(()));
+    }
     assert!(matches!(
         broker_keys::check_dynamic("log.retention.hours", "1"),
         Err(KeyError::ReadOnly { .. })

@@ -5,14 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::key::{ConfigKey, KeyError, Support, Validator, nearest, split_list};
+use crate::key::{ConfigKey, KeyError, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
 use crate::value::{CleanupPolicy, CompressionType, TimestampType, keys};
 
 use Support::{Effective, OnlyDefault, Refused};
 use Validator::{Any, AtLeast, Between, BetweenDouble, ListOf, OneOf};
 
-const NO_COMPACTION: &str = "log compaction is not implemented yet";
 const NO_TIERED_STORAGE: &str = "tiered storage is not implemented";
 const NO_THROTTLE: &str = "replication throttles are not implemented yet";
 const CODEC_LEVEL: &str = "the level of a codec cannot be set yet";
@@ -33,19 +32,25 @@ keys! {
     struct TopicSettings;
     /// Every topic key that has an effect.
     table EFFECTIVE;
-    /// What happens to old segments: `delete` by time and size, `compact` to the last record of each key. Topics of
-    /// users take `delete` only, until compaction is implemented.
+    /// What happens to old segments: `delete` by time and size, `compact` to the last record of each key, or both.
     cleanup_policy: CleanupPolicy = "cleanup.policy" Some("delete"), ListOf(CLEANUP_POLICIES), ClusterWide, Effective,
         from &[("log.cleanup.policy", 1)];
     /// How batches are stored: as the producer compressed them, or recompressed by the leader to one codec.
     compression_type: CompressionType = "compression.type" Some("producer"), OneOf(COMPRESSION_TYPES), ClusterWide, Effective,
         from &[("compression.type", 1)];
+    /// How long a tombstone is kept after it was first compacted, so that readers learn of the deletion.
+    delete_retention_ms: i64 = "delete.retention.ms" Some("86400000"), AtLeast(0), ClusterWide, Effective,
+        from &[("log.cleaner.delete.retention.ms", 1)];
     /// How long a deleted segment's files stay on disk, renamed to `.deleted`.
     file_delete_delay_ms: i64 = "file.delete.delay.ms" Some("60000"), AtLeast(0), ClusterWide, Effective,
         from &[("log.segment.delete.delay.ms", 1)];
     /// Bytes of log between two entries of the offset index.
     index_interval_bytes: i32 = "index.interval.bytes" Some("4096"), AtLeast(0), ClusterWide, Effective,
         from &[("log.index.interval.bytes", 1)];
+    /// Age at which records are compacted whatever the dirty ratio; a compacted topic's segments are rolled at this age at
+    /// the latest (KIP-354).
+    max_compaction_lag_ms: i64 = "max.compaction.lag.ms" Some("9223372036854775807"), AtLeast(1), ClusterWide, Effective,
+        from &[("log.cleaner.max.compaction.lag.ms", 1)];
     /// The largest record batch, after compression, that a producer may send.
     max_message_bytes: i32 = "max.message.bytes" Some("1048588"), AtLeast(0), ClusterWide, Effective,
         from &[("message.max.bytes", 1)];
@@ -58,6 +63,13 @@ keys! {
     /// Whose clock stamps the records: the producer's (CreateTime) or the leader's (LogAppendTime).
     message_timestamp_type: TimestampType = "message.timestamp.type" Some("CreateTime"), OneOf(TIMESTAMP_TYPES), ClusterWide, Effective,
         from &[("log.message.timestamp.type", 1)];
+    /// The share of a log's bytes that were never compacted above which it is compacted. A lower one saves disk, a higher
+    /// one work.
+    min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio" Some("0.5"), BetweenDouble(0.0, 1.0), ClusterWide, Effective,
+        from &[("log.cleaner.min.cleanable.ratio", 1)];
+    /// How long a record is safe from compaction (KIP-58).
+    min_compaction_lag_ms: i64 = "min.compaction.lag.ms" Some("0"), AtLeast(0), ClusterWide, Effective,
+        from &[("log.cleaner.min.compaction.lag.ms", 1)];
     /// With acks=all, the fewest in-sync replicas that must have a record before it is acknowledged.
     min_insync_replicas: i32 = "min.insync.replicas" Some("1"), AtLeast(1), ClusterWide, Effective,
         from &[("min.insync.replicas", 1)];
@@ -92,9 +104,6 @@ keys! {
     /// Level of zstd when the broker recompresses.
     compression_zstd_level: i32 = "compression.zstd.level" Some("3"), Between(-131_072, 22), ClusterWide, OnlyDefault(CODEC_LEVEL),
         from &[("compression.zstd.level", 1)];
-    /// How long tombstones are kept by compaction.
-    delete_retention_ms: i64 = "delete.retention.ms" Some("86400000"), AtLeast(0), ClusterWide, OnlyDefault(NO_COMPACTION),
-        from &[("log.cleaner.delete.retention.ms", 1)];
     /// Records after which the log is flushed.
     flush_messages: i64 = "flush.messages" Some("9223372036854775807"), AtLeast(1), ClusterWide, OnlyDefault(USE_DURABILITY),
         from &[("log.flush.interval.messages", 1)];
@@ -105,15 +114,6 @@ keys! {
     follower_replication_throttled_replicas: String = "follower.replication.throttled.replicas" Some(""), Any, ClusterWide, OnlyDefault(NO_THROTTLE);
     /// Replicas whose fetches are throttled on the leader (KIP-73).
     leader_replication_throttled_replicas: String = "leader.replication.throttled.replicas" Some(""), Any, ClusterWide, OnlyDefault(NO_THROTTLE);
-    /// The longest a record stays uncompacted.
-    max_compaction_lag_ms: i64 = "max.compaction.lag.ms" Some("9223372036854775807"), AtLeast(1), ClusterWide, OnlyDefault(NO_COMPACTION),
-        from &[("log.cleaner.max.compaction.lag.ms", 1)];
-    /// The share of uncompacted log at which compaction begins.
-    min_cleanable_dirty_ratio: f64 = "min.cleanable.dirty.ratio" Some("0.5"), BetweenDouble(0.0, 1.0), ClusterWide, OnlyDefault(NO_COMPACTION),
-        from &[("log.cleaner.min.cleanable.ratio", 1)];
-    /// The shortest time a record stays uncompacted.
-    min_compaction_lag_ms: i64 = "min.compaction.lag.ms" Some("0"), AtLeast(0), ClusterWide, OnlyDefault(NO_COMPACTION),
-        from &[("log.cleaner.min.compaction.lag.ms", 1)];
     /// Whether segment files are allocated at full size.
     preallocate: bool = "preallocate" Some("false"), Any, ClusterWide, OnlyDefault("files grow as they are written"),
         from &[("log.preallocate", 1)];
@@ -133,15 +133,6 @@ keys! {
     remote_log_copy_disable: bool = "remote.log.copy.disable" Some("false"), Any, ClusterWide, Refused(NO_TIERED_STORAGE);
     /// Whether disabling tiered storage deletes what it holds.
     remote_log_delete_on_disable: bool = "remote.log.delete.on.disable" Some("false"), Any, ClusterWide, Refused(NO_TIERED_STORAGE);
-}
-
-/// Who a topic belongs to, since the broker's own topics may use what users' topics may not yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TopicKind {
-    /// Created by a client or the operator.
-    User,
-    /// `__consumer_offsets` and its like.
-    Internal,
 }
 
 /// All topic keys, effective or not, in the tables' order.
@@ -167,30 +158,21 @@ pub fn get(name: &str) -> Result<&'static ConfigKey, KeyError> {
     })
 }
 
-/// Whether `name` may be set to `value` on a topic of this kind.
+/// Whether `name` may be set to `value` on a topic.
 ///
 /// # Errors
 /// What is wrong with the name or the value, in Kafka's words where Kafka has some.
-pub fn check(kind: TopicKind, name: &str, value: &str) -> Result<(), KeyError> {
-    get(name)?.check(value)?;
-    if kind == TopicKind::User && name == "cleanup.policy" && split_list(value).contains(&"compact")
-    {
-        return Err(KeyError::OnlyDefault {
-            name: name.to_owned(),
-            default: "delete".to_owned(),
-            reason: NO_COMPACTION.to_owned(),
-        });
-    }
-    Ok(())
+pub fn check(name: &str, value: &str) -> Result<(), KeyError> {
+    get(name)?.check(value)
 }
 
 /// Whether all of a topic's overrides are acceptable together.
 ///
 /// # Errors
 /// The first mistake in key order, or [`KeyError::Conflict`].
-pub fn check_all(kind: TopicKind, overrides: &BTreeMap<String, String>) -> Result<(), KeyError> {
+pub fn check_all(overrides: &BTreeMap<String, String>) -> Result<(), KeyError> {
     for (name, value) in overrides {
-        check(kind, name, value)?;
+        check(name, value)?;
     }
     let integer = |name: &str| {
         overrides

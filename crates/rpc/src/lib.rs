@@ -40,3 +40,13 @@ pub mod admin {
         include!("gen/tidemark.admin.v1.rs");
     }
 }
+
+/// Markers and partitions of transactions, between coordinators and leaders.
+pub mod transaction {
+    /// Version 1 of the protocol.
+    pub mod v1 {
+        #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications)]
+        #![allow(clippy::all, clippy::use_self, clippy::large_futures)]
+        include!("gen/tidemark.transaction.v1.rs");
+    }
+}

@@ -10,6 +10,7 @@ pub mod record;
 
 pub mod builder;
 pub mod compression;
+pub mod retain;
 mod varint;
 
 #[cfg(test)]
@@ -25,3 +26,4 @@ pub use ids::{
 pub use record::{
     EndTransactionMarker, Record, RecordError, RecordHeader, RecordIter, TransactionResult,
 };
+pub use retain::Retained;

@@ -121,6 +121,13 @@ impl RecordIter {
         }
     }
 
+    /// As [`Iterator::next`], with the record's own bytes, its length in front.
+    pub(crate) fn next_with_bytes(&mut self) -> Option<Result<(Record, Bytes), RecordError>> {
+        let start = self.at;
+        let step = self.next()?;
+        Some(step.map(|record| (record, self.records.slice(start..self.at))))
+    }
+
     fn parse(&mut self) -> Result<Record, RecordError> {
         let mut rest = &self.records[self.at..];
         let length = varint::take_i32(&mut rest)

@@ -95,6 +95,25 @@ impl Controller {
         }
     }
 
+    /// Of how many partitions a broker that registers is the only one left in the ISR, although its last process did not
+    /// stop cleanly: with `durability: replicated` a power loss may have taken acknowledged records with it.
+    #[must_use]
+    pub fn at_risk(&self, request: &RegisterBrokerRequest) -> usize {
+        let Some(known) = self.image.broker(request.node_id) else {
+            return 0;
+        };
+        let is_same_process = known.incarnation == request.incarnation;
+        let was_clean =
+            request.previous_epoch == Some(known.epoch) && request.broker_uuid == known.broker_uuid;
+        if is_same_process || was_clean {
+            return 0;
+        }
+        let partitions = self.image.topics().flat_map(|topic| topic.iter());
+        partitions
+            .filter(|(_, partition)| partition.isr == [request.node_id])
+            .count()
+    }
+
     /// Whether others can reach the broker as it says, and it is not a copy of another.
     fn check_registration(&self, request: &RegisterBrokerRequest) -> Result<(), String> {
         if request.endpoints.is_empty() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::key::split_list;
-use config::{ConfigMap, KeyError, KeyType, TopicKind, broker_keys, topic_keys, topic_name};
+use config::{ConfigMap, KeyError, KeyType, broker_keys, topic_keys};
 use types::ErrorCode;
 
 use super::election::Scope;
@@ -181,9 +181,7 @@ impl Controller {
 
 fn check_values(resource: &ConfigResource, changed: &ConfigMap) -> Result<(), ApiError> {
     match resource {
-        ConfigResource::Topic(name) => {
-            topic_keys::check_all(kind_of(name), changed).map_err(|e| invalid(&e))
-        }
+        ConfigResource::Topic(_) => topic_keys::check_all(changed).map_err(|e| invalid(&e)),
         ConfigResource::DefaultBroker | ConfigResource::Broker(_) => changed
             .iter()
             .try_for_each(|(name, value)| broker_keys::check_dynamic(name, value))
@@ -191,18 +189,8 @@ fn check_values(resource: &ConfigResource, changed: &ConfigMap) -> Result<(), Ap
     }
 }
 
-/// Whether a topic's name makes it the broker's own.
-pub(super) fn kind_of(topic: &str) -> TopicKind {
-    if topic_name::is_internal(topic) {
-        TopicKind::Internal
-    } else {
-        TopicKind::User
-    }
-}
-
 /// The configuration of a new topic, checked.
 pub(super) fn new_topic_configs(
-    topic: &str,
     configs: &[(String, Option<String>)],
 ) -> Result<ConfigMap, ApiError> {
     let mut map: ConfigMap = BTreeMap::new();
@@ -217,7 +205,7 @@ pub(super) fn new_topic_configs(
             return Err(duplicate(name));
         }
     }
-    topic_keys::check_all(kind_of(topic), &map).map_err(|e| invalid(&e))?;
+    topic_keys::check_all(&map).map_err(|e| invalid(&e))?;
     Ok(map)
 }
 

@@ -44,6 +44,10 @@ use request::{ControllerRequest, ControllerResponse};
 pub const METADATA_FEATURE: &str = "tidemark.metadata.version";
 /// The newest level this build can finalize.
 pub const METADATA_LEVEL: i16 = 1;
+/// The feature that says which protocol transactions follow; Kafka's name.
+pub const TRANSACTION_FEATURE: &str = "transaction.version";
+/// The protocol of KIP-890.
+pub const TRANSACTION_LEVEL: i16 = 2;
 
 /// Ticks at least this often: a fraction of any session timeout, so that expiry is noticed soon.
 const TICK_MS: i64 = 100;
@@ -198,6 +202,12 @@ impl Controller {
             records.push(MetadataRecord::FeatureLevel(FeatureLevel {
                 name: METADATA_FEATURE.to_owned(),
                 level: METADATA_LEVEL,
+            }));
+        }
+        if self.image.feature(TRANSACTION_FEATURE) == 0 {
+            records.push(MetadataRecord::FeatureLevel(FeatureLevel {
+                name: TRANSACTION_FEATURE.to_owned(),
+                level: TRANSACTION_LEVEL,
             }));
         }
         let expired = self.liveness.expired(now_ms, &self.image);

@@ -356,6 +356,10 @@ pub struct RegisterBrokerRequest {
     pub rack: Option<String>,
     /// Its software version.
     pub software_version: String,
+    /// The epoch under which the process before it stopped cleanly, all its logs closed; `None` after a crash and at
+    /// the first start (KIP-966). Older brokers do not say.
+    #[serde(default)]
+    pub previous_epoch: Option<BrokerEpoch>,
 }
 
 /// A broker says that it lives, and what it wants.

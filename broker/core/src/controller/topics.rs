@@ -96,7 +96,7 @@ impl Controller {
     }
 
     fn new_topic(&self, random: &mut Random, topic: &CreatableTopic) -> Result<NewTopic, ApiError> {
-        let configs = new_topic_configs(&topic.name, &topic.configs)?;
+        let configs = new_topic_configs(&topic.configs)?;
         let assignments = if topic.assignments.is_empty() {
             self.chosen_assignments(random, topic)?
         } else {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use types::{ErrorCode, TopicPartition};
+use types::{ErrorCode, ProducerId, TopicPartition, TransactionResult};
 
 use super::member::Member;
 use super::record::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata};
 use super::request::{JoinReply, JoinedMember, Reply, Token};
-use super::{Append, AppendId, GroupConfig, GroupState, Now, Outcome};
+use super::{Append, AppendId, AppendKind, GroupConfig, GroupState, Now, Outcome};
 
 /// What a method of a group needs beside the group.
 #[derive(Debug)]
@@ -26,8 +26,17 @@ impl Context<'_> {
     }
 
     pub(super) fn append(&mut self, records: Vec<GroupRecord>, pending: PendingAppend) {
+        self.append_as(AppendKind::Plain, records, pending);
+    }
+
+    pub(super) fn append_as(
+        &mut self,
+        kind: AppendKind,
+        records: Vec<GroupRecord>,
+        pending: PendingAppend,
+    ) {
         let id = self.appends.begin(pending);
-        self.out.appends.push(Append { id, records });
+        self.out.appends.push(Append { id, kind, records });
     }
 }
 
@@ -58,12 +67,19 @@ pub(super) enum PendingAppend {
     },
     /// A static member that came back under a new id into a stable group.
     StaticRejoin(Box<StaticRejoin>),
-    /// Offsets; `partitions` has the result of each so far.
+    /// Offsets; `partitions` has the result of each so far. With a producer they wait for the end of its transaction.
     Commit {
         group_id: Arc<str>,
         token: Token,
+        producer: Option<ProducerId>,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         partitions: Vec<(TopicPartition, ErrorCode)>,
+    },
+    /// The end of a transaction.
+    Marker {
+        token: Token,
+        producer: ProducerId,
+        result: TransactionResult,
     },
     /// A deleted group, kept to be restored if the append fails.
     DeleteGroup { token: Token, group: Box<Group> },
@@ -122,6 +138,11 @@ pub(super) struct Group {
     /// Monotonic ms until which they may; set while there are any.
     pub(super) sync_deadline_ms: Option<i64>,
     pub(super) offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    /// Offsets that count when the transaction of the producer is committed, with their place in the log's order.
+    pub(super) in_transactions:
+        BTreeMap<ProducerId, BTreeMap<TopicPartition, (u64, CommittedOffset)>>,
+    /// Counts the offsets that came, in the log's order.
+    pub(super) commits: u64,
     /// Commits that are appended but not known to be committed.
     pub(super) commits_in_flight: usize,
 }
@@ -143,6 +164,8 @@ impl Group {
             pending_sync: BTreeSet::new(),
             sync_deadline_ms: None,
             offsets: BTreeMap::new(),
+            in_transactions: BTreeMap::new(),
+            commits: 0,
             commits_in_flight: 0,
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use types::{ErrorCode, TopicPartition};
+use types::{ErrorCode, ProducerId, TopicPartition, TransactionResult};
 
-use super::classic::{Appends, Context, Group, PendingAppend, refuse_waiting};
+use super::classic::{Appends, Context, Group, PendingAppend, StaticRejoin, refuse_waiting};
 use super::join::{MAX_TEXT, check_request};
 use super::offsets::refuse_commit;
 use super::record::{CommittedOffset, GroupRecord};
@@ -26,11 +26,13 @@ use super::{AppendId, GroupConfig, GroupState, Now, Outcome};
 #[derive(Debug)]
 pub struct Coordinator {
     config: GroupConfig,
-    groups: BTreeMap<Arc<str>, Group>,
-    appends: Appends,
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
+    pub(super) appends: Appends,
     /// When each group has to be looked at, at the latest; never later than the group's own deadline.
     wakes: BTreeSet<(i64, Arc<str>)>,
     wake_of: BTreeMap<Arc<str>, i64>,
+    /// The groups that producers commit offsets of in their open transactions.
+    pub(super) transactions: BTreeMap<ProducerId, BTreeSet<Arc<str>>>,
 }
 
 impl Coordinator {
@@ -43,12 +45,34 @@ impl Coordinator {
             appends: Appends::default(),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
+            transactions: BTreeMap::new(),
         }
     }
 
     /// Applies one record of the log while loading.
     pub fn load(&mut self, now: Now, record: GroupRecord) {
         replay(&mut self.groups, now, record);
+    }
+
+    /// Applies one record of a transactional batch while loading.
+    pub fn load_in_transaction(&mut self, now: Now, producer: ProducerId, record: GroupRecord) {
+        let GroupRecord::Offset {
+            group_id,
+            partition,
+            value: Some(value),
+        } = record
+        else {
+            return; // nothing else is ever written in a transaction
+        };
+        let id: Arc<str> = group_id.into();
+        self.note_transaction(producer, &id);
+        let group = (self.groups.entry(id.clone())).or_insert_with(|| Group::new(id, now));
+        group.wait_for_transaction(producer, partition, value);
+    }
+
+    /// Applies a transaction marker while loading.
+    pub fn load_marker(&mut self, now: Now, producer: ProducerId, result: TransactionResult) {
+        self.transaction_ended(now, producer, result);
     }
 
     /// Ends loading: sessions of loaded members start now.
@@ -87,6 +111,7 @@ impl Coordinator {
         self.groups.clear();
         self.wakes.clear();
         self.wake_of.clear();
+        self.transactions.clear();
         self.appends.pending.clear();
         out.appends.clear();
         out
@@ -174,7 +199,7 @@ impl Coordinator {
         .unwrap_or_default()
     }
 
-    fn refused_commit(
+    pub(super) fn refused_commit(
         &mut self,
         now: Now,
         token: Token,
@@ -235,6 +260,10 @@ impl Coordinator {
         };
         match self.groups.get(group_id).map(|group| group.state) {
             None | Some(GroupState::Dead) => refuse(ErrorCode::GroupIdNotFound),
+            // Its offsets would come back with the end of the transaction.
+            Some(GroupState::Empty) if self.in_a_transaction(group_id) => {
+                refuse(ErrorCode::NonEmptyGroup)
+            }
             Some(GroupState::Empty) => self
                 .on_group(now, group_id, false, |group, cx| {
                     delete_empty(group, cx, token);
@@ -294,7 +323,11 @@ impl Coordinator {
         let mut out = self.on_all(now, |group, cx| group.forget_topics(cx, topics));
         if !late.is_empty() {
             let id = self.appends.begin(PendingAppend::Unwatched);
-            out.appends.push(super::Append { id, records: late });
+            out.appends.push(super::Append {
+                id,
+                kind: super::AppendKind::Plain,
+                records: late,
+            });
         }
         out
     }
@@ -353,29 +386,35 @@ impl Coordinator {
                 group.assignment_appended(cx, generation, assignments, result);
             }),
             PendingAppend::StaticRejoin(rejoin) => {
-                let group_id = rejoin.group_id.clone();
-                if self.groups.contains_key(&group_id) {
-                    self.settle_in(now, out, &group_id, |group, cx| {
-                        group.static_rejoin_appended(cx, *rejoin, result);
-                    });
-                } else {
-                    let reply = JoinReply::error(ErrorCode::UnknownMemberId, rejoin.new_id);
-                    out.replies.push((rejoin.token, Reply::Join(reply)));
-                }
+                self.settle_static_rejoin(now, out, *rejoin, result);
             }
             PendingAppend::Commit {
                 group_id,
                 token,
+                producer,
                 offsets,
                 mut partitions,
             } => {
+                if let (Some(producer), true) = (producer, result.is_ok()) {
+                    self.note_transaction(producer, &group_id);
+                }
                 self.settle_in(now, out, &group_id, |group, _| {
-                    group.commit_appended(offsets, result);
+                    group.commit_appended(producer, offsets, result);
                 });
                 for (_, error) in partitions.iter_mut().filter(|(_, error)| error.is_none()) {
                     *error = code;
                 }
                 (out.replies).push((token, Reply::Commit(CommitReply { partitions })));
+            }
+            PendingAppend::Marker {
+                token,
+                producer,
+                result: outcome,
+            } => {
+                if result.is_ok() {
+                    self.transaction_ended(now, producer, outcome);
+                }
+                out.replies.push((token, Reply::TransactionEnded(code)));
             }
             PendingAppend::DeleteGroup { token, group } => {
                 if result.is_err() {
@@ -391,13 +430,30 @@ impl Coordinator {
                 if result.is_ok()
                     && let Some(group) = self.groups.get_mut(&group_id)
                 {
-                    for (partition, _) in partitions.iter().filter(|(_, e)| e.is_none()) {
-                        group.offsets.remove(partition);
-                    }
+                    let deleted = partitions.iter().filter(|(_, e)| e.is_none());
+                    deleted.for_each(|(one, _)| drop(group.offsets.remove(one)));
                 }
                 let reply = result.map(|()| partitions);
                 out.replies.push((token, Reply::DeleteOffsets(reply)));
             }
+        }
+    }
+
+    fn settle_static_rejoin(
+        &mut self,
+        now: Now,
+        out: &mut Outcome,
+        rejoin: StaticRejoin,
+        result: Result<(), ErrorCode>,
+    ) {
+        let group_id = rejoin.group_id.clone();
+        if self.groups.contains_key(&group_id) {
+            self.settle_in(now, out, &group_id, |group, cx| {
+                group.static_rejoin_appended(cx, rejoin, result);
+            });
+        } else {
+            let reply = JoinReply::error(ErrorCode::UnknownMemberId, rejoin.new_id);
+            out.replies.push((rejoin.token, Reply::Join(reply)));
         }
     }
 
@@ -440,7 +496,7 @@ impl Coordinator {
     }
 
     /// Lets `act` work on a group (made if `create`), then forgets it if it died and keeps its timer right.
-    fn on_group(
+    pub(super) fn on_group(
         &mut self,
         now: Now,
         id: &str,

@@ -24,6 +24,11 @@ impl Group {
 
     /// Removes the offsets of a topic that was deleted.
     pub(super) fn forget_topics(&mut self, cx: &mut Context<'_>, topics: &BTreeSet<String>) {
+        for waiting in self.in_transactions.values_mut() {
+            waiting.retain(|partition, _| !topics.contains(&*partition.topic));
+        }
+        self.in_transactions
+            .retain(|_, waiting| !waiting.is_empty());
         let gone: Vec<TopicPartition> = self
             .offsets
             .keys()
@@ -42,6 +47,7 @@ impl Group {
             records.push(self.offset_tombstone(partition));
         }
         let unused = self.offsets.is_empty()
+            && self.in_transactions.is_empty()
             && self.commits_in_flight == 0
             && self.pending_members.is_empty();
         if self.state == GroupState::Empty && unused {
@@ -75,6 +81,7 @@ impl Group {
         self.offsets
             .iter()
             .filter(|(partition, _)| !subscribed.contains(&*partition.topic))
+            .filter(|(partition, _)| !self.is_unstable(partition))
             .filter(|(_, value)| has_expired(value, emptied_ms, now, config))
             .map(|(partition, _)| partition.clone())
             .collect()

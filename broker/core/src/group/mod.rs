@@ -31,8 +31,11 @@ pub mod request;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::fmt;
+
+use types::{EndTransactionMarker, ProducerEpoch, ProducerId};
 
 pub use coordinator::Coordinator;
 pub use record::GroupRecord;
@@ -131,8 +134,41 @@ pub struct AppendId(pub u64);
 pub struct Append {
     /// What to hand to [`Coordinator::appended`].
     pub id: AppendId,
-    /// At least one record.
+    /// What kind of batch it is.
+    pub kind: AppendKind,
+    /// At least one record, unless it is a marker.
     pub records: Vec<GroupRecord>,
+}
+
+/// How records relate to a producer's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendKind {
+    /// They count at once.
+    Plain,
+    /// They count when the transaction is committed.
+    Transactional(TransactionalCommit),
+    /// The end of the transaction.
+    Marker(TransactionEnd),
+}
+
+/// Who commits offsets in a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionalCommit {
+    /// The producer.
+    pub producer: (ProducerId, ProducerEpoch),
+    /// What the log has to know of the check that the partition is in the transaction.
+    pub guard: Option<u64>,
+}
+
+/// The end of a transaction, as its coordinator tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionEnd {
+    /// The producer.
+    pub producer: (ProducerId, ProducerEpoch),
+    /// Commit or abort, and by whom.
+    pub marker: EndTransactionMarker,
+    /// Whether the epoch is above that of the transaction (KIP-890).
+    pub bumped: bool,
 }
 
 /// What the shell has to do after a call.

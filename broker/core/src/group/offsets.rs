@@ -1,6 +1,6 @@
 //! Which offsets may be committed by whom, and which are read back?
 
-use types::{ErrorCode, TopicPartition};
+use types::{ErrorCode, ProducerId, TopicPartition};
 
 use super::GroupState;
 use super::classic::{Context, Group, PendingAppend};
@@ -20,48 +20,36 @@ impl Group {
         if let (true, Some(member)) = (heard, self.members.get_mut(&request.member_id)) {
             member.heard(cx.now);
         }
-        let mut offsets = Vec::with_capacity(request.partitions.len());
-        let mut partitions = Vec::with_capacity(request.partitions.len());
-        for commit in request.partitions {
-            let error = if !commit.error.is_none() {
-                commit.error
-            } else if commit.metadata.len() > cx.config.offset_metadata_max_bytes.min(MAX_TEXT) {
-                ErrorCode::OffsetMetadataTooLarge
-            } else {
-                let value = CommittedOffset {
-                    offset: commit.offset,
-                    leader_epoch: commit.leader_epoch,
-                    metadata: commit.metadata,
-                    commit_timestamp_ms: cx.now.wall_ms,
-                    expire_timestamp_ms: request
-                        .retention_ms
-                        .map(|retention| cx.now.wall_ms.saturating_add(retention)),
-                };
-                offsets.push((commit.partition.clone(), value));
-                ErrorCode::None
-            };
-            partitions.push((commit.partition, error));
-        }
+        let (offsets, partitions) = accepted(cx, request);
         if offsets.is_empty() {
             cx.reply(token, Reply::Commit(CommitReply { partitions }));
             return;
         }
+        let records = self.offset_records(&offsets);
+        self.commits_in_flight += 1;
+        let pending = PendingAppend::Commit {
+            group_id: self.id.clone(),
+            token,
+            producer: None,
+            offsets,
+            partitions,
+        };
+        cx.append(records, pending);
+    }
+
+    /// The records of offsets that are committed.
+    pub(super) fn offset_records(
+        &self,
+        offsets: &[(TopicPartition, CommittedOffset)],
+    ) -> Vec<GroupRecord> {
         let records = offsets
             .iter()
             .map(|(partition, value)| GroupRecord::Offset {
                 group_id: self.id.to_string(),
                 partition: partition.clone(),
                 value: Some(value.clone()),
-            })
-            .collect();
-        self.commits_in_flight += 1;
-        let pending = PendingAppend::Commit {
-            group_id: self.id.clone(),
-            token,
-            offsets,
-            partitions,
-        };
-        cx.append(records, pending);
+            });
+        records.collect()
     }
 
     fn check_commit(&self, request: &CommitRequest) -> Result<(), ErrorCode> {
@@ -88,13 +76,43 @@ impl Group {
     /// The offsets are committed at the high watermark, or could not be appended.
     pub(super) fn commit_appended(
         &mut self,
+        producer: Option<ProducerId>,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         result: Result<(), ErrorCode>,
     ) {
         self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
-        if result.is_ok() {
-            self.offsets.extend(offsets);
+        if result.is_err() {
+            return;
         }
+        for (partition, value) in offsets {
+            match producer {
+                Some(producer) => self.wait_for_transaction(producer, partition, value),
+                None => self.put_offset(partition, value),
+            }
+        }
+    }
+
+    /// Takes an offset that is the newest of its partition.
+    pub(super) fn put_offset(&mut self, partition: TopicPartition, value: CommittedOffset) {
+        self.commits += 1;
+        self.put_offset_of(self.commits, partition, value);
+    }
+
+    /// Takes an offset that counts now; older ones in open transactions will not count any more.
+    pub(super) fn put_offset_of(
+        &mut self,
+        order: u64,
+        partition: TopicPartition,
+        value: CommittedOffset,
+    ) {
+        for waiting in self.in_transactions.values_mut() {
+            if (waiting.get(&partition)).is_some_and(|(other, _)| *other < order) {
+                waiting.remove(&partition);
+            }
+        }
+        self.in_transactions
+            .retain(|_, waiting| !waiting.is_empty());
+        self.offsets.insert(partition, value);
     }
 
     /// The offsets of `partitions`, or all of them.
@@ -172,6 +190,39 @@ impl Group {
             value: None,
         }
     }
+}
+
+/// Offsets to write, and the result of each partition so far.
+pub(super) type Accepted = (
+    Vec<(TopicPartition, CommittedOffset)>,
+    Vec<(TopicPartition, ErrorCode)>,
+);
+
+/// The offsets of a request that may be written.
+pub(super) fn accepted(cx: &Context<'_>, request: CommitRequest) -> Accepted {
+    let mut offsets = Vec::with_capacity(request.partitions.len());
+    let mut partitions = Vec::with_capacity(request.partitions.len());
+    for commit in request.partitions {
+        let error = if !commit.error.is_none() {
+            commit.error
+        } else if commit.metadata.len() > cx.config.offset_metadata_max_bytes.min(MAX_TEXT) {
+            ErrorCode::OffsetMetadataTooLarge
+        } else {
+            let value = CommittedOffset {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: commit.metadata,
+                commit_timestamp_ms: cx.now.wall_ms,
+                expire_timestamp_ms: request
+                    .retention_ms
+                    .map(|retention| cx.now.wall_ms.saturating_add(retention)),
+            };
+            offsets.push((commit.partition.clone(), value));
+            ErrorCode::None
+        };
+        partitions.push((commit.partition, error));
+    }
+    (offsets, partitions)
 }
 
 /// Answers a commit with one error for each of its partitions.

@@ -45,7 +45,7 @@ pub(super) fn replay(
             let group = groups
                 .entry(id.clone())
                 .or_insert_with(|| Group::new(id, now));
-            group.offsets.insert(partition, value);
+            group.put_offset(partition, value);
         }
         GroupRecord::Offset {
             group_id,
@@ -54,7 +54,7 @@ pub(super) fn replay(
         } => {
             if let Some(group) = groups.get_mut(group_id.as_str()) {
                 group.offsets.remove(&partition);
-                if group.offsets.is_empty() && group.generation == 0 {
+                if group.holds_nothing() && group.generation == 0 {
                     groups.remove(group_id.as_str());
                 }
             }
@@ -75,12 +75,15 @@ pub(super) fn replay(
         } => {
             // Offsets outlive the generation's record: their own tombstones remove them.
             if let Some(group) = groups.get_mut(group_id.as_str()) {
-                if group.offsets.is_empty() {
+                if group.holds_nothing() {
                     groups.remove(group_id.as_str());
                 } else {
-                    let offsets = std::mem::take(&mut group.offsets);
-                    *group = Group::new(group.id.clone(), now);
-                    group.offsets = offsets;
+                    *group = Group {
+                        offsets: std::mem::take(&mut group.offsets),
+                        in_transactions: std::mem::take(&mut group.in_transactions),
+                        commits: group.commits,
+                        ..Group::new(group.id.clone(), now)
+                    };
                 }
             }
         }

@@ -25,6 +25,8 @@ pub enum Reply {
     DeleteGroup(ErrorCode),
     /// To a request to delete offsets: the error of each partition, in the order asked, or one of the group.
     DeleteOffsets(Result<Vec<(TopicPartition, ErrorCode)>, ErrorCode>),
+    /// To the end of a transaction.
+    TransactionEnded(ErrorCode),
 }
 
 /// `JoinGroup`.

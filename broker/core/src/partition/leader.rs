@@ -54,6 +54,22 @@ impl ReplicaProgress {
             refused_until_ms: i64::MIN,
         }
     }
+
+    fn is_in(&self, session: &FollowerSession) -> bool {
+        self.session == Some(session.session) && self.broker_epoch == Some(session.broker_epoch)
+    }
+}
+
+/// One subscription of one incarnation of a follower: what an ack or the end of a stream is for. Each process counts
+/// its sessions anew, so a number alone could be that of a process before it, whose log may have been longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowerSession {
+    /// The follower.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub broker_epoch: BrokerEpoch,
+    /// The number of its subscription.
+    pub session: u64,
 }
 
 /// What a follower asks for when it subscribes a partition.
@@ -73,6 +89,18 @@ pub struct Subscription {
     pub last_fetched_epoch: Option<LeaderEpoch>,
     /// First offset of its log.
     pub log_start: Offset,
+}
+
+impl Subscription {
+    /// The session that begins with it.
+    #[must_use]
+    pub const fn session(&self) -> FollowerSession {
+        FollowerSession {
+            node: self.node,
+            broker_epoch: self.broker_epoch,
+            session: self.session,
+        }
+    }
 }
 
 /// The leader's answer to a [`Subscription`].
@@ -382,34 +410,33 @@ impl Leader {
         }
     }
 
-    /// A follower's log ends at `log_end` now. Acks of another epoch or of an earlier session change nothing.
+    /// A follower's log ends at `log_end` now. Acks of another epoch, of an earlier session or of an
+    /// earlier incarnation change nothing.
     pub fn on_follower_ack(
         &mut self,
         now_ms: i64,
-        node: NodeId,
-        session: u64,
+        from: FollowerSession,
         leader_epoch: LeaderEpoch,
         log: LogPosition,
     ) -> AckOutcome {
         let ours = self.log.end;
         let current = self
-            .follower(node)
-            .filter(|f| f.session == Some(session))
+            .follower(from.node)
+            .filter(|f| f.is_in(&from))
             .is_some_and(|f| f.log_end.is_none_or(|known| known <= log.end));
         if leader_epoch != self.leader_epoch || !current || log.end > ours {
             return AckOutcome::default();
         }
-        self.progress(now_ms, node, log.end, log.start)
+        self.progress(now_ms, from.node, log.end, log.start)
     }
 
     /// The session of a follower ended: no acks come until it subscribes again.
     pub fn on_unsubscribe(
         &mut self,
         now_ms: i64,
-        node: NodeId,
-        session: u64,
+        from: FollowerSession,
     ) -> Option<HighWatermarkMove> {
-        let follower = self.follower(node).filter(|f| f.session == Some(session))?;
+        let follower = self.follower(from.node).filter(|f| f.is_in(&from))?;
         follower.session = None;
         follower.last_ack = None;
         self.advance_high_watermark(now_ms)

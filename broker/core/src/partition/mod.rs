@@ -37,7 +37,7 @@ pub use follower::{BatchVerdict, Follower, SubscribeVerdict, Truncation};
 pub use high_watermark::HighWatermarkMove;
 pub use isr::{AlterPartitionAnswer, AlterPartitionProposal, IsrMember};
 pub use leader::{
-    AckOutcome, Leader, ProduceRefusal, ReplicaProgress, Settlement, Subscription,
+    AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Subscription,
     SubscriptionAnswer,
 };
 pub use registration::PartitionRegistration;

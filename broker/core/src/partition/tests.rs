@@ -92,8 +92,12 @@ fn subscribe(leader: &mut Leader, node: i32, offset: i64) -> SubscriptionAnswer 
     leader.on_subscribe(1, &subscription, &history())
 }
 
+fn session(node: i32, session: u64) -> FollowerSession {
+    subscription(node, session, 0, 1).session()
+}
+
 fn ack(leader: &mut Leader, now_ms: i64, node: i32, end: i64) -> AckOutcome {
-    leader.on_follower_ack(now_ms, NodeId(node), 1, LeaderEpoch(5), position(end))
+    leader.on_follower_ack(now_ms, session(node, 1), LeaderEpoch(5), position(end))
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
     assert_eq!(proposal.isr.len(), 2);
     // Its session ends, so that only the proposal makes it count.
-    leader.on_unsubscribe(3, NodeId(1), 1);
+    leader.on_unsubscribe(3, session(1, 1));
     leader.on_append(4, Offset(20));
     assert_eq!(leader.high_watermark(), Offset(10));
     let refused = AlterPartitionAnswer::Refused(ErrorCode::IneligibleReplica);
@@ -219,11 +223,31 @@ fn acks_of_other_epochs_and_sessions_change_nothing() {
     let mut leader = leader(1, &[0, 1]);
     subscribe(&mut leader, 1, 7);
     let before = leader.followers().to_vec();
-    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(4), position(10));
-    leader.on_follower_ack(2, NodeId(1), 2, LeaderEpoch(5), position(10));
-    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(5), position(11));
-    leader.on_follower_ack(2, NodeId(1), 1, LeaderEpoch(5), position(6));
+    leader.on_follower_ack(2, session(1, 1), LeaderEpoch(4), position(10));
+    leader.on_follower_ack(2, session(1, 2), LeaderEpoch(5), position(10));
+    leader.on_follower_ack(2, session(1, 1), LeaderEpoch(5), position(11));
+    leader.on_follower_ack(2, session(1, 1), LeaderEpoch(5), position(6));
     assert_eq!(leader.followers(), before);
+}
+
+#[test]
+fn a_process_before_this_one_speaks_for_it_no_more() {
+    let mut leader = leader(1, &[0, 1]);
+    subscribe(&mut leader, 1, 10);
+    let before = session(1, 1);
+    // The same number again, of a process that came back with an empty disk.
+    let again = Subscription {
+        broker_epoch: BrokerEpoch(before.broker_epoch.0 + 1),
+        last_fetched_epoch: None,
+        ..subscription(1, 1, 0, 1)
+    };
+    leader.on_subscribe(2, &again, &history());
+    let wiped = leader.followers().to_vec();
+    leader.on_follower_ack(3, before, LeaderEpoch(5), position(10));
+    leader.on_unsubscribe(3, before);
+    assert_eq!(leader.followers(), wiped);
+    leader.on_follower_ack(4, again.session(), LeaderEpoch(5), position(10));
+    assert_ne!(leader.followers(), wiped);
 }
 
 #[test]

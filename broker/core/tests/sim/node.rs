@@ -1,9 +1,9 @@
 //! A broker with one replica: the core, the fake log, and what the shell does around them.
 
 use broker_core::partition::{
-    AlterPartitionAnswer, AlterPartitionProposal, BatchVerdict, EpochHistory, HighWatermarkMove,
-    LogPosition, Partition, PartitionConfig, RoleChange, Settlement, SubscribeVerdict,
-    Subscription, SubscriptionAnswer, Truncation,
+    AlterPartitionAnswer, AlterPartitionProposal, BatchVerdict, EpochHistory, FollowerSession,
+    HighWatermarkMove, LogPosition, Partition, PartitionConfig, RoleChange, Settlement,
+    SubscribeVerdict, Subscription, SubscriptionAnswer, Truncation,
 };
 use types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
@@ -32,7 +32,7 @@ pub(crate) enum Message {
     },
     Ack {
         epoch: LeaderEpoch,
-        session: u64,
+        session: FollowerSession,
         log: LogPosition,
     },
 }
@@ -109,6 +109,8 @@ impl Node {
     /// The process is back, with the HW of its last checkpoint, and knows nothing yet.
     pub(crate) fn restart(&mut self, checkpoint: Offset) {
         self.alive = true;
+        // Each process counts anew.
+        self.session = 0;
         self.core = Partition::new(self.id, self.config, checkpoint.min(self.log.end()));
     }
 
@@ -216,7 +218,7 @@ impl Node {
                 log,
             } => {
                 if let Some(leader) = self.core.leader_mut() {
-                    let outcome = leader.on_follower_ack(now_ms, from, session, epoch, log);
+                    let outcome = leader.on_follower_ack(now_ms, session, epoch, log);
                     if outcome.may_join {
                         effects.propose = leader.propose_expansion(now_ms);
                     }
@@ -348,7 +350,11 @@ impl Node {
                     leader,
                     Message::Ack {
                         epoch,
-                        session: self.session,
+                        session: FollowerSession {
+                            node: self.id,
+                            broker_epoch: self.broker_epoch,
+                            session: self.session,
+                        },
                         log: self.log.position(),
                     },
                 ));

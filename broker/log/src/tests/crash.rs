@@ -13,7 +13,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn seeds() -> std::ops::Range<u64> {
+pub(super) fn seeds() -> std::ops::Range<u64> {
     match variable("TIDEMARK_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..variable("TIDEMARK_SEEDS").unwrap_or(200),
@@ -37,7 +37,7 @@ fn a_crash_at_every_operation_keeps_a_prefix_with_all_that_was_synced() {
 }
 
 /// Operation to crash at: anywhere in the history, from its seed.
-fn somewhere(seed: u64, length: u64) -> u64 {
+pub(super) fn somewhere(seed: u64, length: u64) -> u64 {
     1 + seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) % length
 }
 

@@ -131,6 +131,30 @@ pub(super) fn open(vfs: &FaultyVfs, config: LogConfig) -> (TestLog, RecoveryRepo
     )
 }
 
+/// As a broker does after a crash: what was being made is removed, what has lost its topic id is set aside. Gives what the
+/// log directory's files told of the log, if there was one.
+pub(super) fn open_as_found(
+    vfs: &FaultyVfs,
+    config: LogConfig,
+    now_ms: i64,
+) -> Result<(Option<OpenMode>, (TestLog, RecoveryReport)), crate::LogError> {
+    let (root, contents) = LogDir::open(vfs.clone(), ROOT)?;
+    for unfinished in contents.deleted {
+        root.remove_deleted(unfinished).remove()?;
+    }
+    let mut mode = contents.logs.first().map(|found| found.mode);
+    if let Some(found) = contents.logs.first()
+        && found.topic_id.is_none()
+    {
+        // Nobody knows whose batches these are.
+        root.give_up(found)?.remove()?;
+        mode = None;
+    }
+    let told = mode.unwrap_or_default();
+    let opened = Log::open(vfs.clone(), dir(), partition(), ID, config, told, now_ms)?;
+    Ok((mode, opened))
+}
+
 /// A clean stop.
 pub(super) fn close(vfs: &FaultyVfs, mut log: TestLog) {
     log.close().expect("closes");
@@ -145,6 +169,8 @@ pub(super) fn write_checkpoints(
 ) -> Result<(), crate::LogError> {
     let at = partition();
     let (point, start) = (log.recovery_point(), log.log_start_offset());
+    let dirty = log.first_dirty_offset();
+    root.write_checkpoint(OffsetCheckpoint::Cleaner, [(&at, dirty)].into_iter())?;
     root.write_checkpoint(OffsetCheckpoint::RecoveryPoint, [(&at, point)].into_iter())?;
     root.write_checkpoint(OffsetCheckpoint::LogStart, [(&at, start)].into_iter())
 }

@@ -270,6 +270,10 @@ fn the_log_directory_tells_what_it_holds() {
     );
     assert_eq!(found.mode.recovery_point, Offset(10));
     assert_eq!(root.log_path(&partition()), found.dir);
+    assert_eq!(contents.clean_epoch, None);
+    root.mark_clean_shutdown(Some(42)).unwrap();
+    let (_, contents) = LogDir::open(vfs.clone(), ROOT).unwrap();
+    assert_eq!(contents.clean_epoch, Some(42));
     // The mark counts once.
     let (_, contents) = LogDir::open(vfs, ROOT).unwrap();
     assert!(!contents.clean_shutdown);
@@ -281,6 +285,7 @@ fn a_deleted_log_does_not_come_back() {
     let (mut log, _) = open(&vfs, LogConfig::default());
     fill(&mut log, 10);
     let deleted = log.delete().unwrap();
+    LogDir::open(vfs.clone(), ROOT).unwrap().0.sync().unwrap();
     vfs.crash();
     let (root, contents) = LogDir::open(vfs.clone(), ROOT).unwrap();
     assert_eq!(contents.logs, []);
@@ -294,4 +299,29 @@ fn a_deleted_log_does_not_come_back() {
         .unwrap();
     let (_, contents) = LogDir::open(vfs, ROOT).unwrap();
     assert_eq!(contents.deleted.len(), 0);
+}
+
+#[test]
+fn a_log_that_was_only_being_made_is_removed_and_a_folder_of_others_is_left_alone() {
+    let vfs = FaultyVfs::new(1);
+    drop(open(&vfs, LogConfig::default()));
+    let segment = dir().join("00000000000000000000.log");
+    assert!(vfs.open(&segment).unwrap().is_empty().unwrap());
+    // Of the topic id nothing has reached the disk.
+    let metadata = dir().join("partition.metadata");
+    vfs.open(&metadata).unwrap().truncate(0).unwrap();
+    let foreign = std::path::Path::new("/logs/backup-1");
+    vfs.create_dir_all(foreign).unwrap();
+    vfs.create(&foreign.join("notes.txt")).unwrap();
+    let (_, contents) = LogDir::open(vfs.clone(), ROOT).unwrap();
+    assert_eq!(contents.deleted, [dir()]);
+    let [found] = &contents.logs[..] else {
+        panic!("the folder counts as a log without an id")
+    };
+    assert_eq!((found.dir.as_path(), found.topic_id), (foreign, None));
+    // With a batch it is kept, for somebody who knows whose it is.
+    vfs.open(&segment).unwrap().write_at(0, b"x").unwrap();
+    let (_, contents) = LogDir::open(vfs, ROOT).unwrap();
+    assert_eq!(contents.deleted.len(), 0);
+    assert_eq!(contents.logs.len(), 2);
 }

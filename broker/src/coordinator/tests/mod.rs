@@ -9,10 +9,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use types::{ErrorCode, LeaderEpoch, Offset, TopicPartition, batch};
+use types::{
+    BatchBuilder, ErrorCode, LeaderEpoch, Offset, RecordIter, Retained, TopicPartition, batch,
+};
 
-use super::{GroupService, GroupServiceConfig, OffsetsLog, OffsetsLogError};
+use super::{CoordinatorBatch, GroupService, GroupServiceConfig, OffsetsLog, OffsetsLogError};
 use crate::clock::Clock;
+use crate::replication::TransactionRule;
 
 /// A log in memory whose high watermark the test moves.
 #[derive(Debug)]
@@ -62,14 +65,14 @@ impl OffsetsLog for MemoryLog {
         &self,
         _partition: i32,
         _epoch: LeaderEpoch,
-        records: Bytes,
+        records: CoordinatorBatch,
     ) -> BoxFuture<'static, Result<(), OffsetsLogError>> {
         if let Some(error) = *self.fail.lock() {
             return Box::pin(std::future::ready(Err(error)));
         }
         let mut batches = self.batches.lock();
         let base = batches.last().map_or(0, |(next, _)| *next);
-        let mut stored = records.to_vec();
+        let mut stored = records.bytes.to_vec();
         batch::set_base_offset(&mut stored, Offset(base));
         let header = batch::BatchHeader::parse(&stored).expect("a batch");
         let next = header.next_offset().0;
@@ -175,6 +178,51 @@ async fn a_new_leader_loads_what_the_old_one_acknowledged_before_it_serves() {
     assert_eq!(code(&second, 1).await, ErrorCode::CoordinatorLoadInProgress);
     log.high_watermark.send_replace(log.end());
     assert_eq!(committed(&second).await, Some(42));
+}
+
+#[tokio::test]
+async fn a_compacted_partition_is_loaded_across_gaps_empty_batches_and_tombstones() {
+    let log = MemoryLog::new();
+    let first = service(&log);
+    first.became_leader(0, LeaderEpoch(1));
+    assert_eq!(committed(&first).await, None);
+    for offset in [41, 42, 43] {
+        assert_eq!(code(&first, offset).await, ErrorCode::None);
+    }
+    first.stop().await;
+    let key = {
+        let mut batches = log.batches.lock();
+        batches.remove(0);
+        let header = batch::BatchHeader::parse(&batches[0].1).expect("a batch");
+        batches[0].1 = types::retain::empty_batch(&header).expect("builds");
+        let mut records = RecordIter::new(&batches[1].1, 1 << 20).expect("opens");
+        records.next().expect("one").expect("sound").key
+    };
+    let second = service(&log);
+    second.became_leader(0, LeaderEpoch(2));
+    assert_eq!(committed(&second).await, Some(43));
+    second.stop().await;
+
+    // The group's offset is deleted, and compaction has been there.
+    let mut builder = BatchBuilder::new();
+    builder.push(5, key.as_deref(), None);
+    let deleted = CoordinatorBatch {
+        bytes: builder.build().expect("builds"),
+        rule: TransactionRule::Free,
+    };
+    log.append(0, LeaderEpoch(2), deleted)
+        .await
+        .expect("appends");
+    {
+        let mut batches = log.batches.lock();
+        let (next, tombstone) = batches.pop().expect("appended");
+        let kept = Retained::of(&tombstone, 1 << 20, |_| true).expect("reads");
+        batches.remove(1);
+        batches.push((next, kept.build(Some(1_000_000)).expect("builds")));
+    }
+    let third = service(&log);
+    third.became_leader(0, LeaderEpoch(3));
+    assert_eq!(committed(&third).await, None);
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::future::{Ready, ready};
 
+use broker_core::controller::{
+    METADATA_FEATURE, METADATA_LEVEL, TRANSACTION_FEATURE, TRANSACTION_LEVEL,
+};
 use types::ErrorCode;
 use wire::ApiKey;
-use wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey};
+use wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use crate::kafka::context::RequestContext;
@@ -39,8 +42,28 @@ fn answer(cx: &RequestContext, request: &ApiVersionsRequest) -> ApiVersionsRespo
         api_keys: APIS.iter().map(row).collect(),
         finalized_features_epoch: i64::try_from(image.offset()).unwrap_or(i64::MAX),
         finalized_features,
+        supported_features: supported_features(cx.version),
         ..ApiVersionsResponse::default()
     }
+}
+
+/// Features that start at 0 are left out where clients take that for an error (KAFKA-17011).
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    let features = [
+        (METADATA_FEATURE, 1, METADATA_LEVEL),
+        (TRANSACTION_FEATURE, 0, TRANSACTION_LEVEL),
+    ];
+    let shown = features
+        .into_iter()
+        .filter(|(_, min, _)| *min > 0 || version >= 4);
+    shown
+        .map(|(name, min_version, max_version)| SupportedFeatureKey {
+            name: name.to_owned(),
+            min_version,
+            max_version,
+            ..SupportedFeatureKey::default()
+        })
+        .collect()
 }
 
 /// The answer, in version 0, to a version that is not served (KIP-511).

@@ -1,4 +1,5 @@
-//! FindCoordinator (key 10): which broker coordinates a group? Makes the offsets topic when the first client asks.
+//! FindCoordinator (key 10): which broker coordinates a group, or a transactional id? Makes the coordinators' topic when the
+//! first client asks.
 
 use broker_core::metadata::MetadataImage;
 use types::ErrorCode;
@@ -7,6 +8,7 @@ use wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 
 use crate::coordinator::{OFFSETS_TOPIC, partition_for};
 use crate::kafka::context::{Endpoint, RequestContext};
+use crate::transactions::TRANSACTIONS_TOPIC;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -43,28 +45,39 @@ pub(in crate::kafka) async fn handle(
     }
 }
 
+/// The topic that says who coordinates what is asked for.
+fn topic_of(key_type: i8) -> Result<&'static str, (ErrorCode, String)> {
+    match key_type {
+        GROUP => Ok(OFFSETS_TOPIC),
+        TRANSACTION => Ok(TRANSACTIONS_TOPIC),
+        other => {
+            let message = format!("coordinators of type {other} are not supported");
+            Err((ErrorCode::InvalidRequest, message))
+        }
+    }
+}
+
 async fn find(
     cx: &RequestContext,
     key_type: i8,
     key: &str,
 ) -> Result<Endpoint, (ErrorCode, String)> {
-    match key_type {
-        GROUP => {}
-        TRANSACTION => {
-            let message = "transactions are not supported";
-            return Err((ErrorCode::InvalidRequest, message.to_owned()));
-        }
-        other => {
-            let message = format!("coordinators of type {other} are not supported");
-            return Err((ErrorCode::InvalidRequest, message));
-        }
+    let name = topic_of(key_type)?;
+    if key_type == TRANSACTION && key.is_empty() {
+        let message = "a transactional id is not empty";
+        return Err((ErrorCode::InvalidRequest, message.to_owned()));
     }
-    if cx.image().topic_by_name(OFFSETS_TOPIC).is_none() {
+    if cx.image().topic_by_name(name).is_none() {
         let broker = &cx.broker;
-        broker.topic_creation.create_offsets_topic(broker).await;
+        let creation = &broker.topic_creation;
+        if key_type == TRANSACTION {
+            creation.create_transactions_topic(broker).await;
+        } else {
+            creation.create_offsets_topic(broker).await;
+        }
     }
     let leader_of = |image: &MetadataImage| {
-        let topic = image.topic_by_name(OFFSETS_TOPIC)?;
+        let topic = image.topic_by_name(name)?;
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         topic.partition(partition_for(key, count))?.leader
     };
@@ -72,17 +85,17 @@ async fn find(
         .broker
         .settle_leaders(|image| leader_of(image).into_iter().collect());
     let dead = dead.await;
-    let unavailable = |message: &str| (ErrorCode::CoordinatorNotAvailable, message.to_owned());
+    let unavailable = |message: String| (ErrorCode::CoordinatorNotAvailable, message);
     let image = cx.image();
-    if image.topic_by_name(OFFSETS_TOPIC).is_none() {
-        return Err(unavailable("the offsets topic is not created yet"));
+    if image.topic_by_name(name).is_none() {
+        return Err(unavailable(format!("{name} is not created yet")));
     }
     let leader = leader_of(&image)
         .and_then(|leader| image.broker(leader))
         .filter(|broker| !broker.fenced && !dead.contains(&broker.node_id))
-        .ok_or_else(|| unavailable("the group's partition of the offsets topic has no leader"))?;
+        .ok_or_else(|| unavailable(format!("the partition of {name} has no leader")))?;
     cx.endpoint(leader)
-        .ok_or_else(|| unavailable("the coordinator does not have this listener"))
+        .ok_or_else(|| unavailable("the coordinator does not have this listener".to_owned()))
 }
 
 fn coordinator(key: String, found: Result<Endpoint, (ErrorCode, String)>) -> Coordinator {

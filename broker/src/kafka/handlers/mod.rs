@@ -39,7 +39,19 @@ pub(super) mod incremental_alter_configs;
 pub(super) mod describe_cluster;
 
 pub(super) mod init_producer_id;
+
+pub(super) mod add_offsets_to_txn;
+pub(super) mod add_partitions_to_txn;
+pub(super) mod end_txn;
+pub(super) mod txn_offset_commit;
+pub(super) mod write_txn_markers;
+
+pub(super) mod describe_producers;
+pub(super) mod describe_transactions;
+pub(super) mod list_transactions;
+
 pub(super) mod offset_for_leader_epoch;
 
 mod authorized;
 mod config_resource;
+mod transactional;

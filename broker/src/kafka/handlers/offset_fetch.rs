@@ -1,6 +1,8 @@
 //! OffsetFetch (key 9): what has a group committed (several groups at once from version 8 on, KIP-709)?
 //!
-//! `require_stable` (KIP-447) asks for offsets without pending transactions; there are none, so every offset is stable.
+//! `require_stable` (KIP-447) asks for offsets that no open transaction may change.
+
+use std::collections::BTreeSet;
 
 use broker_core::group::record::CommittedOffset;
 use broker_core::group::request::FetchedOffset;
@@ -27,7 +29,9 @@ pub(in crate::kafka) async fn handle(
     if cx.version >= 8 {
         let groups = request.groups.into_iter();
         return OffsetFetchResponse {
-            groups: groups.map(|group| fetch(&cx, &image, group)).collect(),
+            groups: groups
+                .map(|group| fetch(&cx, &image, group, request.require_stable))
+                .collect(),
             ..OffsetFetchResponse::default()
         };
     }
@@ -45,14 +49,28 @@ pub(in crate::kafka) async fn handle(
         }),
         ..OffsetFetchRequestGroup::default()
     };
-    single(cx.version, fetch(&cx, &image, group))
+    single(
+        cx.version,
+        fetch(&cx, &image, group, request.require_stable),
+    )
 }
 
 fn fetch(
     cx: &RequestContext,
     image: &MetadataImage,
     group: OffsetFetchRequestGroup,
+    require_stable: bool,
 ) -> OffsetFetchResponseGroup {
+    // Before the offsets: what becomes stable meanwhile is asked for again, nothing older than it is told.
+    let unstable = if require_stable {
+        // Without a coordinator there are no offsets either, and the client is told.
+        cx.broker
+            .groups
+            .unstable(&group.group_id)
+            .unwrap_or_default()
+    } else {
+        BTreeSet::new()
+    };
     let by_id = cx.version >= IDS_SINCE;
     let (topics, error) = match group.topics {
         None => match cx.broker.groups.fetch(&group.group_id, None) {
@@ -60,6 +78,11 @@ fn fetch(
             Err(error) => (Vec::new(), error),
         },
         Some(topics) => chosen(cx, image, &group.group_id, topics),
+    };
+    let topics = if unstable.is_empty() {
+        topics
+    } else {
+        without(image, by_id, topics, &unstable)
     };
     OffsetFetchResponseGroup {
         group_id: group.group_id,
@@ -115,6 +138,26 @@ fn chosen(
         });
     }
     (responses, group_error)
+}
+
+/// The offsets that may change are not told.
+fn without(
+    image: &MetadataImage,
+    by_id: bool,
+    mut topics: Vec<OffsetFetchResponseTopics>,
+    unstable: &BTreeSet<TopicPartition>,
+) -> Vec<OffsetFetchResponseTopics> {
+    for topic in &mut topics {
+        let found = by_id.then(|| image.topic(topic.topic_id)).flatten();
+        let name = found.map_or(topic.name.as_str(), |found| &*found.name);
+        for partition in &mut topic.partitions {
+            let index = partition.partition_index;
+            if unstable.contains(&TopicPartition::new(name, index)) {
+                *partition = partition_response(index, None, ErrorCode::UnstableOffsetCommit);
+            }
+        }
+    }
+    topics
 }
 
 /// All offsets, which come sorted by topic; by id, those of topics that are gone are left out.

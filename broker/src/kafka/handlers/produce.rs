@@ -11,11 +11,16 @@ use wire::messages::produce_response::{
 };
 use wire::messages::{ProduceRequest, ProduceResponse};
 
-use crate::clock::wall_ms;
 use crate::kafka::context::{RequestContext, timeout_of};
 use crate::kafka::dispatch::Reply;
 use crate::kafka::topics::{partition_of, resolve};
 use crate::replication::{LeaderHint, ProduceError, ProduceOk, TopicIdPartition};
+
+mod guards;
+
+pub(in crate::kafka) use guards::is_transactional;
+
+use guards::Guards;
 
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
@@ -25,18 +30,20 @@ pub(in crate::kafka) async fn handle(
     request: ProduceRequest,
 ) -> Reply<ProduceResponse> {
     let acks = request.acks;
-    let refusal = if !(-1..=1).contains(&acks) {
-        Some(ErrorCode::InvalidRequiredAcks)
-    } else if request.transactional_id.is_some() {
-        Some(ErrorCode::InvalidTxnState) // no transaction can have begun: InitProducerId refuses them
-    } else {
+    let refusal = if (-1..=1).contains(&acks) {
         None
+    } else {
+        Some(ErrorCode::InvalidRequiredAcks)
+    };
+    let guards = match &request.transactional_id {
+        Some(id) if refusal.is_none() => guards::ask(&cx, id, &request.topic_data).await,
+        Some(_) | None => Guards::default(),
     };
     let timeout = timeout_of(request.timeout_ms);
     // Futures in the request's order; `join_all` starts them in it, which is the order of the appends.
     let topics = request.topic_data.into_iter().map(|topic| {
-        let cx = &cx;
-        async move { topic_response(cx, topic, acks, timeout, refusal).await }
+        let (cx, guards) = (&cx, &guards);
+        async move { topic_response(cx, topic, (acks, guards), timeout, refusal).await }
     });
     let answered: Vec<(TopicProduceResponse, Vec<LeaderHint>)> = join_all(topics).await;
     let (responses, hints): (Vec<_>, Vec<_>) = answered.into_iter().unzip();
@@ -58,7 +65,7 @@ pub(in crate::kafka) async fn handle(
 async fn topic_response(
     cx: &RequestContext,
     topic: TopicProduceData,
-    acks: i16,
+    (acks, guards): (i16, &Guards),
     timeout: Duration,
     refusal: Option<ErrorCode>,
 ) -> (TopicProduceResponse, Vec<LeaderHint>) {
@@ -73,7 +80,7 @@ async fn topic_response(
         async move {
             (
                 index,
-                partition_result(cx, target, data, acks, timeout).await,
+                partition_result(cx, target, data, (acks, guards), timeout).await,
             )
         }
     });
@@ -103,7 +110,7 @@ async fn partition_result(
     cx: &RequestContext,
     target: Result<TopicIdPartition, ErrorCode>,
     data: PartitionProduceData,
-    acks: i16,
+    (acks, guards): (i16, &Guards),
     timeout: Duration,
 ) -> Result<ProduceOk, ProduceError> {
     let target = target.map_err(|code| ProduceError::new(code, code.name()))?;
@@ -117,10 +124,7 @@ async fn partition_result(
         return Err(ProduceError::new(ErrorCode::InvalidRecord, message));
     }
     cx.broker.metrics.topics.produced(records.len());
-    cx.broker
-        .replicas
-        .produce(&target, records, acks, timeout, wall_ms())
-        .await
+    guards.append(cx, &target, records, acks, timeout).await
 }
 
 fn partition_response(

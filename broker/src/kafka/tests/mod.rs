@@ -4,3 +4,4 @@ mod connection;
 mod fake;
 mod semantics;
 mod solo;
+mod transactions;

@@ -21,20 +21,20 @@ use super::solo::{SoloBroker, start};
 use crate::kafka::dispatch::APIS;
 
 /// A client of one connection.
-struct Client {
+pub(super) struct Client {
     stream: TcpStream,
     correlation_id: i32,
 }
 
 impl Client {
-    async fn to(solo: &SoloBroker) -> Self {
+    pub(super) async fn to(solo: &SoloBroker) -> Self {
         Self {
             stream: TcpStream::connect(solo.address).await.unwrap(),
             correlation_id: 0,
         }
     }
 
-    async fn send<R: Request>(&mut self, version: i16, request: &R) {
+    pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) {
         self.correlation_id += 1;
         let chunks = encode_request(self.correlation_id, Some("test"), version, request).unwrap();
         self.stream.write_all(&chunks.concat()).await.unwrap();
@@ -47,7 +47,7 @@ impl Client {
         Ok(frame.into())
     }
 
-    async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+    pub(super) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request).await;
         let frame = self.frame().await.expect("an answer");
         let (correlation_id, response) = decode_response(frame, version).unwrap();
@@ -116,7 +116,7 @@ fn only(response: &FetchResponse) -> &wire::messages::fetch_response::PartitionD
     &response.responses[0].partitions[0]
 }
 
-async fn solo(config: &[(&str, &str)]) -> (tempfile::TempDir, SoloBroker) {
+pub(super) async fn solo(config: &[(&str, &str)]) -> (tempfile::TempDir, SoloBroker) {
     let data = tempfile::tempdir().unwrap();
     let solo = start(data.path(), "127.0.0.1", 0, config).await;
     (data, solo)

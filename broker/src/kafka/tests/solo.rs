@@ -54,7 +54,7 @@ impl Solo {
             state.controller.committed(offset);
             let image = Arc::new(state.image.clone());
             let broker = self.broker.get().expect("set before the first request");
-            let applied = state.follower.apply(image, &delta, &broker.groups);
+            let applied = state.follower.apply(image, &delta, broker);
             applied.await.unwrap();
         }
         decision.response
@@ -147,7 +147,13 @@ pub(super) async fn start(
         clock,
     });
     let peers = Peers::new(Resolver::default());
-    let broker = parts::broker(&node, solo.clone(), peers, &replicas, metadata);
+    let broker = parts::broker(
+        &node,
+        solo.clone(),
+        peers,
+        &replicas,
+        (metadata.clone(), metadata),
+    );
     let broker = Arc::new(broker);
     let _ = solo.broker.set(broker.clone());
     let changes = replicas.leader_changes();
@@ -210,6 +216,7 @@ async fn register(solo: &Solo, address: std::net::SocketAddr) {
             rpc: endpoint(1),
             rack: None,
             software_version: "test".to_owned(),
+            previous_epoch: None,
         }))
         .await;
     let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = registered else {

@@ -40,6 +40,9 @@ pub(crate) enum Write {
         vote: Vote,
         done: Done,
     },
+    /// A disk that answers nothing until the other end is dropped.
+    #[cfg(test)]
+    Stall(std::sync::mpsc::Receiver<()>),
 }
 
 /// What the files held when they were opened.
@@ -119,6 +122,8 @@ impl Files {
                     // The asker may have been stopped meanwhile: then nobody needs the answer.
                     let _ = done.send(result);
                 }
+                #[cfg(test)]
+                Write::Stall(_) => {}
             }
         }
     }
@@ -137,6 +142,12 @@ impl Files {
             Write::Vote { vote, .. } => {
                 let bytes = codec::vote_to_wire(*vote).encode_to_vec();
                 atomic_file::replace_checked(&self.folder.join("vote"), &bytes)
+            }
+            #[cfg(test)]
+            Write::Stall(over) => {
+                // Nothing is ever sent: the error is the end of the stall.
+                let _ = over.recv();
+                Ok(())
             }
         }
     }

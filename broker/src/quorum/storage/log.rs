@@ -55,6 +55,14 @@ impl DiskLog {
         !memory.entries.is_empty() || memory.purged.is_some()
     }
 
+    /// Holds up every write until what is returned is dropped.
+    #[cfg(test)]
+    pub(crate) async fn stall(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (end, over) = std::sync::mpsc::sync_channel(0);
+        assert!(self.writes.send(Write::Stall(over)).await.is_ok());
+        end
+    }
+
     async fn write(
         &self,
         make: impl FnOnce(Done) -> Write,
@@ -74,6 +82,13 @@ fn thread_gone() -> io::Error {
 }
 
 impl Memory {
+    /// The index that the next entry must have; any, for a log that never had one.
+    fn next_index(&self) -> Option<u64> {
+        let last = self.entries.last_key_value().map(|(index, _)| *index);
+        last.max(self.purged.map(|purged| purged.index))
+            .map(|last| last + 1)
+    }
+
     fn from_loaded(loaded: Loaded, metadata: &Path) -> Result<Self, LogFilesError> {
         let mut memory = Self {
             entries: BTreeMap::new(),
@@ -166,8 +181,20 @@ impl RaftLogStorage<TypeConfig> for DiskLog {
         let mut first = None;
         {
             let mut memory = self.memory.lock();
+            let mut next = memory.next_index();
+            let purged = memory.purged.map(|purged| purged.index);
             for entry in entries {
                 let index = entry.log_id.index;
+                if Some(index) <= purged {
+                    // A snapshot has it.
+                    continue;
+                }
+                assert!(
+                    next.is_none_or(|next| next == index),
+                    "entry {index} does not follow what is there ({next:?} would): Raft truncates before it overwrites, \
+                     and purges what a snapshot replaced before it goes on behind it"
+                );
+                next = Some(index + 1);
                 first.get_or_insert(index);
                 payloads.push(codec::entry_to_wire(&entry).encode_to_vec());
                 memory.entries.insert(index, entry);

@@ -3,7 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use openraft::storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _};
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{CommittedLeaderId, EntryPayload};
+
+use super::super::state_machine::{Freeze, Machine, MachineError, StateMachine};
+use super::super::types::{Entry, LogId, StorageError, TypeConfig};
 use super::files::{LogFiles, LogFilesError};
+use super::log::DiskLog;
 
 /// Small enough for several segments in a few entries.
 const SEGMENT_BYTES: u64 = 100;
@@ -174,4 +182,90 @@ fn a_purge_frees_whole_segments_and_keeps_later_entries() {
         drop(files);
         assert_eq!(*open(folder.path()).1.last().unwrap(), next);
     }
+}
+
+/// A machine without state: the suite only looks at positions.
+struct Nothing;
+
+impl Machine for Nothing {
+    fn apply(&mut self, _offset: u64, _records: &Bytes) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    fn freeze(&self) -> Freeze {
+        Box::new(Bytes::new)
+    }
+
+    fn restore(&mut self, _offset: u64, _image: &Bytes) -> Result<(), MachineError> {
+        Ok(())
+    }
+}
+
+struct Disks;
+
+fn empty_disk() -> (tempfile::TempDir, DiskLog, StateMachine) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(folder.path()).unwrap();
+    let machine = StateMachine::open(folder.path(), Box::new(Nothing)).unwrap();
+    (folder, log, machine)
+}
+
+impl StoreBuilder<TypeConfig, DiskLog, StateMachine, tempfile::TempDir> for Disks {
+    async fn build(&self) -> Result<(tempfile::TempDir, DiskLog, StateMachine), StorageError> {
+        Ok(empty_disk())
+    }
+}
+
+/// The suite never leaves a gap. What it does, and Raft may do: append to a log that begins anywhere, behind a snapshot that
+/// reaches beyond the log's end, and entries that the snapshot has already.
+#[test]
+fn the_store_keeps_rafts_contract() {
+    Suite::test_all(Disks).unwrap();
+}
+
+fn entry(index: u64) -> Entry {
+    Entry {
+        log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
+        payload: EntryPayload::Blank,
+    }
+}
+
+async fn indexes(log: &mut DiskLog) -> Vec<u64> {
+    let entries = log.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+#[tokio::test]
+async fn the_log_goes_on_behind_a_snapshot_that_reaches_beyond_its_end() {
+    let (folder, mut log, _) = empty_disk();
+    log.blocking_append([entry(1), entry(2)]).await.unwrap();
+    log.purge(entry(9).log_id).await.unwrap();
+    log.blocking_append([entry(10), entry(11)]).await.unwrap();
+    assert_eq!(indexes(&mut log).await, [10, 11]);
+    log.purge(entry(11).log_id).await.unwrap();
+    log.blocking_append([entry(11), entry(12)]).await.unwrap();
+    assert_eq!(indexes(&mut log).await, [12], "the snapshot has 11");
+    drop(log);
+    let mut log = DiskLog::open(folder.path()).unwrap();
+    assert_eq!(indexes(&mut log).await, [12]);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(entry(11).log_id));
+}
+
+#[tokio::test]
+#[should_panic(expected = "entry 4 does not follow")]
+async fn a_gap_is_refused() {
+    let (_folder, mut log, _) = empty_disk();
+    log.blocking_append([entry(1), entry(2)]).await.unwrap();
+    // The assertion is what is tested.
+    drop(log.blocking_append([entry(4)]).await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "entry 11 does not follow")]
+async fn a_gap_behind_a_snapshot_is_refused() {
+    let (_folder, mut log, _) = empty_disk();
+    log.purge(entry(9).log_id).await.unwrap();
+    // The assertion is what is tested.
+    drop(log.blocking_append([entry(11)]).await);
 }

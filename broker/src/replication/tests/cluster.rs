@@ -118,6 +118,8 @@ pub(super) struct Cluster {
     pub(super) ports: Arc<Ports>,
     pub(super) nodes: HashMap<i32, Node>,
     pub(super) settings: Arc<TopicSettings>,
+    /// What nodes are started with.
+    pub(super) broker: BrokerSettings,
     durability: Durability,
 }
 
@@ -135,6 +137,10 @@ impl Cluster {
             ports: Arc::default(),
             nodes: HashMap::new(),
             settings: Arc::new(settings),
+            broker: BrokerSettings {
+                log_cleaner_backoff_ms: 20,
+                ..BrokerSettings::default()
+            },
             durability,
         };
         for id in 0..nodes {
@@ -148,7 +154,7 @@ impl Cluster {
         let manager = start_manager(
             id,
             &root,
-            self.durability,
+            (self.durability, self.broker.clone()),
             Arc::clone(&self.ports) as Arc<dyn PeerConnector>,
             Arc::clone(&self.controller) as Arc<dyn IsrController>,
         );
@@ -264,11 +270,10 @@ pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 pub(super) fn start_manager(
     id: i32,
     root: &Path,
-    durability: Durability,
+    (durability, settings): (Durability, BrokerSettings),
     connector: Arc<dyn PeerConnector>,
     controller: Arc<dyn IsrController>,
 ) -> ReplicaManager {
-    let settings = BrokerSettings::resolve(&config::BrokerLayers::default()).unwrap();
     let config = ManagerConfig {
         identity: Identity {
             cluster_id: "test".into(),

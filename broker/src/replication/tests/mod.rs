@@ -2,4 +2,6 @@
 
 mod clients;
 mod cluster;
+mod compaction;
 mod replicas;
+mod transactions;

@@ -234,6 +234,43 @@ async fn a_follower_far_behind_catches_up_and_goes_live() {
     same_logs(&cluster, &topic, &[0, 1]).await;
 }
 
+/// Nothing is appended any more, so that nothing mends what a start misses. Many partitions start one by one, while
+/// the leader fills frames for those before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_that_starts_when_nothing_is_written_gets_every_partition() {
+    const PARTITIONS: usize = 300;
+    let mut cluster = Cluster::start(1).await;
+    let topics: Vec<_> = (0..PARTITIONS)
+        .map(|number| cluster.create_topic(&format!("orders-{number:03}"), &[0, 1]))
+        .collect();
+    for topic in &topics {
+        cluster.elect(topic, 0, &[0]);
+        cluster.controller.publish(topic, &[]);
+        cluster.produce(0, topic, batch(b"one"), -1).await.unwrap();
+    }
+    // Reads come from files after a restart, which takes the leader long enough to be overtaken by the next start.
+    cluster.stop_node(0).await;
+    cluster.start_node(0).await;
+    for topic in &topics {
+        cluster.controller.publish(topic, &[0]);
+    }
+    cluster.start_node(1).await;
+    for topic in &topics {
+        cluster.controller.publish(topic, &[1]);
+    }
+    until("the follower has all records of all partitions", || {
+        topics
+            .iter()
+            .all(|topic| cluster.log_end(1, topic) == Offset(1))
+    })
+    .await;
+    until("it is in all ISRs", || {
+        let in_sync = |topic| cluster.controller.registration(topic).isr.len() == 2;
+        topics.iter().all(in_sync)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_leader_does_not_tell_an_end_that_lies_before_its_predecessors() {
     let cluster = Cluster::start(3).await;

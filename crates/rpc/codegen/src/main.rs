@@ -8,10 +8,11 @@ use std::{env, fs};
 
 use anyhow::{Context as _, bail, ensure};
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
     "tidemark/quorum/v1/quorum.proto",
     "tidemark/replication/v1/replication.proto",
     "tidemark/admin/v1/admin.proto",
+    "tidemark/transaction/v1/transaction.proto",
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -327,3 +327,26 @@ fn an_unregistered_broker_is_forgotten_but_its_epoch_is_not() {
     cluster.start(1, 2);
     assert!(cluster.epochs[&1] > old);
 }
+
+#[test]
+fn the_last_in_sync_replica_that_comes_back_unclean_is_a_risk_and_a_clean_one_is_none() {
+    let mut cluster = Cluster::new(2);
+    cluster.create_on("alone", &[0]);
+    cluster.create_on("shared", &[0, 1]);
+    let at_risk =
+        |cluster: &Cluster, request: &RegisterBrokerRequest| cluster.controller.at_risk(request);
+    let mut request = registration(0, 1, 100);
+    assert_eq!(at_risk(&cluster, &request), 0, "the same process");
+    cluster.kill(0);
+    request.incarnation = Incarnation::from_bytes([2; 16]);
+    assert_eq!(at_risk(&cluster, &request), 1, "a crash");
+    request.previous_epoch = cluster.epochs.get(&0).copied();
+    assert_eq!(at_risk(&cluster, &request), 0, "a clean stop");
+    request.previous_epoch = Some(BrokerEpoch(0));
+    assert_eq!(
+        at_risk(&cluster, &request),
+        1,
+        "the clean stop of an earlier one"
+    );
+    assert!(cluster.register(request).is_ok());
+}

@@ -60,6 +60,7 @@ fn registration(node: i32, incarnation: u8, disk: u8) -> RegisterBrokerRequest {
         rpc: endpoint("rpc", 9090),
         rack: None,
         software_version: "0.1.0".to_owned(),
+        previous_epoch: None,
     }
 }
 

@@ -143,7 +143,11 @@ fn bad_configurations_are_refused_in_kafkas_words() {
     check("retention.mss", Some("1"), "Unknown topic config name");
     check("retention.ms", Some("x"), "Not a number of type LONG");
     check("retention.ms", None, "Null value not supported");
-    check("cleanup.policy", Some("compact"), "compaction");
+    check(
+        "cleanup.policy",
+        Some("archive"),
+        "must be one of: compact, delete",
+    );
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod offsets;
 mod persistence;
 mod records;
 mod static_members;
+mod transactions;

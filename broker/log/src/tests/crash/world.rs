@@ -6,7 +6,7 @@ use types::{LeaderEpoch, Offset, TransactionResult};
 
 use crate::faulty::{Faults, FaultyVfs};
 use crate::tests::fixture::{
-    Batch, ROOT, TestLog, offsets, open, read_all, small, write_checkpoints,
+    Batch, ROOT, TestLog, offsets, open, open_as_found, read_all, small, write_checkpoints,
 };
 use crate::tests::model::{Entry, Producers, check_derived, marker};
 use crate::{LogConfig, LogDir, LogError};
@@ -77,8 +77,8 @@ impl World {
             Mode::Error => faults.error_at = at,
         }
         if mode == Mode::LostSyncs {
-            // The directory and its topic id were made on a good day.
-            drop(open(&vfs, small()));
+            // The directory and its topic id were made durable on a good day.
+            open(&vfs, small()).0.flush().expect("no faults yet");
         }
         vfs.set_faults(faults);
         Self {
@@ -182,17 +182,7 @@ impl World {
     }
 
     fn try_open(&mut self) -> Result<(), LogError> {
-        let (_, contents) = LogDir::open(self.vfs.clone(), ROOT)?;
-        let mode = contents.logs.first().map(|found| found.mode);
-        let opened = crate::Log::open(
-            self.vfs.clone(),
-            crate::tests::fixture::dir(),
-            crate::tests::fixture::partition(),
-            crate::tests::fixture::ID,
-            self.config(),
-            mode.unwrap_or_default(),
-            self.now_ms,
-        )?;
+        let (mode, opened) = open_as_found(&self.vfs, self.config(), self.now_ms)?;
         self.history
             .push(format!("opened with {mode:?}: {:?}", opened.1));
         self.log = Some(opened.0);
@@ -427,8 +417,9 @@ impl World {
         self.synced = self.synced.max(end.unwrap_or_default());
         self.write_checkpoints()?;
         let (root, _) = LogDir::open(self.vfs.clone(), ROOT)?;
-        root.mark_clean_shutdown(Some(1))?;
+        // The process ends, also if the mark fails half-way: it may be there although nobody was told so.
         self.log = None;
+        root.mark_clean_shutdown(Some(1))?;
         self.kill()
     }
 
