@@ -64,6 +64,9 @@ pub(crate) fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
 }
 
 /// Writes one child. `observed` are the children found by label; an object that is not among them is looked up by name first.
+///
+/// One that is being deleted is returned as it is: what is written to it goes with it, and its end wakes the reconcile that makes it anew.
+/// When the API server finds the result invalid because of what somebody else put into it, lists of ours are written as a whole.
 pub(crate) async fn child<K: Child>(
     api: &Api<K>,
     desired: &K,
@@ -80,16 +83,40 @@ pub(crate) async fn child<K: Child>(
         Some(object) => Some(object.clone()),
         None => api.get_opt(&name).await.map_err(failed)?,
     };
-    if existing.is_some_and(|object| !is_controlled_by(&object, uid)) {
-        return Err(Error::Foreign {
-            kind: K::kind(&()).into_owned(),
-            name,
-        });
+    if let Some(object) = &existing {
+        if !is_controlled_by(object, uid) {
+            return Err(Error::Foreign {
+                kind: K::kind(&()).into_owned(),
+                name,
+            });
+        }
+        if object.meta().deletion_timestamp.is_some() {
+            return Ok(object.clone());
+        }
     }
     let params = PatchParams::apply(CLUSTER_MANAGER).force();
-    api.patch(&name, &params, &Patch::Apply(desired))
-        .await
-        .map_err(failed)
+    match api.patch(&name, &params, &Patch::Apply(desired)).await {
+        Err(error) if existing.is_some() && is_invalid(&error) => {
+            overwrite(api, &name, desired).await.map_err(failed)?;
+            api.patch(&name, &params, &Patch::Apply(desired))
+                .await
+                .map_err(failed)
+        }
+        result => result.map_err(failed),
+    }
+}
+
+/// Writes every field of ours, lists as a whole: server-side apply leaves the items of a list that others added.
+pub(crate) async fn overwrite<K: Child>(
+    api: &Api<K>,
+    name: &str,
+    desired: &K,
+) -> Result<K, kube::Error> {
+    let params = PatchParams {
+        field_manager: Some(CLUSTER_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(name, &params, &Patch::Merge(desired)).await
 }
 
 /// Deletes children of ours that are not in `keep`.
@@ -131,6 +158,16 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
 /// Whether the API server said 409.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     has_code(error, 409)
+}
+
+/// Whether the API server said 422.
+pub(crate) fn is_invalid(error: &kube::Error) -> bool {
+    has_code(error, 422)
+}
+
+/// Whether the API server said 403.
+pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
+    has_code(error, 403)
 }
 
 fn has_code(error: &kube::Error, code: u16) -> bool {

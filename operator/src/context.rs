@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::events::Recorder;
@@ -25,7 +25,7 @@ pub(crate) struct Context {
     pub(crate) batcher: Batcher,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) failures: Failures,
+    pub(crate) failures: Arc<Failures>,
     pub(crate) topics: TopicStore,
 }
 
@@ -69,35 +69,72 @@ impl Context {
     }
 }
 
-/// Failures in a row, by uid of the object: retries of what keeps failing get rarer. Lost with the process, which only means an earlier retry.
+/// Failures in a row, by uid of the object: retries of what keeps failing get rarer, and a change of its own status, or of a child, does
+/// not make them more frequent. Only a new generation does. Lost with the process, which only means an earlier retry.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
-    in_a_row: Mutex<HashMap<String, u32>>,
+    failing: Mutex<HashMap<String, Failing>>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    in_a_row: u32,
+    generation: Option<i64>,
+    until: Instant,
 }
 
 /// The first retry comes after this.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// No retry comes later than this.
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// Objects remembered: beyond this many, those whose wait is over are forgotten (most of them were deleted).
+const MAX_FAILING: usize = 10_000;
 
 impl Failures {
-    /// The object is well.
-    pub(crate) fn reset(&self, uid: &str) {
-        self.in_a_row
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure and says when to retry.
-    pub(crate) fn next(&self, uid: &str) -> Duration {
-        let mut in_a_row = self.in_a_row.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = in_a_row.entry(uid.to_owned()).or_insert(0);
-        *count = count.saturating_add(1);
+    /// The object is well.
+    pub(crate) fn reset(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Counts a failure of this generation and says when to retry.
+    pub(crate) fn next(&self, uid: &str, generation: Option<i64>) -> Duration {
+        let now = Instant::now();
+        let mut failing = self.lock();
+        if failing.len() >= MAX_FAILING {
+            failing.retain(|_, failing| failing.until > now);
+        }
+        let known = failing
+            .get(uid)
+            .filter(|known| known.generation == generation);
+        let in_a_row = known.map_or(1, |known| known.in_a_row.saturating_add(1));
         let delay = FIRST_RETRY
-            .saturating_mul(1 << (*count - 1).min(10))
+            .saturating_mul(1 << (in_a_row - 1).min(10))
             .min(LAST_RETRY);
-        jitter(uid, delay)
+        let delay = jitter(uid, delay);
+        let until = now + delay;
+        failing.insert(
+            uid.to_owned(),
+            Failing {
+                in_a_row,
+                generation,
+                until,
+            },
+        );
+        delay
+    }
+
+    /// How long the next try of this generation has to wait, if it has to.
+    pub(crate) fn wait(&self, uid: &str, generation: Option<i64>) -> Option<Duration> {
+        let failing = self.lock();
+        let known = failing
+            .get(uid)
+            .filter(|known| known.generation == generation)?;
+        let left = known.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 }
 
@@ -114,15 +151,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retries_get_rarer_up_to_a_minute_and_start_anew_after_success() {
+    fn retries_get_rarer_up_to_a_minute_and_start_anew_after_success_and_for_a_new_generation() {
         let failures = Failures::default();
-        let first = failures.next("a");
-        let second = failures.next("a");
+        let first = failures.next("a", Some(1));
+        let second = failures.next("a", Some(1));
         assert!(second > first, "{first:?} {second:?}");
         for _ in 0..40 {
-            assert!(failures.next("a") <= LAST_RETRY * 110 / 100);
+            assert!(failures.next("a", Some(1)) <= LAST_RETRY * 110 / 100);
         }
+        assert_eq!(failures.next("a", Some(2)), first);
         failures.reset("a");
-        assert_eq!(failures.next("a"), first);
+        assert_eq!(failures.next("a", Some(2)), first);
+    }
+
+    #[test]
+    fn a_failing_object_waits_unless_its_generation_is_another() {
+        let failures = Failures::default();
+        let delay = failures.next("a", Some(1));
+        let wait = failures.wait("a", Some(1));
+        assert!(wait.is_some_and(|wait| wait <= delay), "{wait:?}");
+        assert_eq!(failures.wait("a", Some(2)), None);
+        assert_eq!(failures.wait("b", Some(1)), None);
+        failures.reset("a");
+        assert_eq!(failures.wait("a", Some(1)), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::future::{FutureExt as _, Shared};
+use futures::future::{FutureExt as _, Shared, try_join_all};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -22,7 +22,7 @@ use operator_core::names;
 use crate::admin::batch::Batcher;
 use crate::context::{Context, Failures, TopicStore};
 use crate::metrics::{ControllerMetrics, Metrics};
-use crate::{OperatorConfig, OperatorError, cluster, http, lease, topic};
+use crate::{OperatorConfig, OperatorError, cluster, http, lease, retry, topic};
 
 /// Topic reconciles at once: two full batches of admin requests.
 const TOPIC_CONCURRENCY: u16 = 200;
@@ -31,12 +31,16 @@ const CLUSTER_CONCURRENCY: u16 = 8;
 /// A burst of changes (three pods turning Ready) is one reconcile: long beside the gap between them, short beside a person's patience.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
+/// Clusters whose last state is remembered; far more than one operator looks after.
+const MAX_SEEN: usize = 10_000;
+
 /// Runs everything until `shutdown`.
 pub(crate) async fn run(
     client: Client,
     config: OperatorConfig,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), OperatorError> {
+    let client = retry::client(client);
     let shutdown = shutdown.boxed().shared();
     let metrics = Arc::new(Metrics::default());
     let active = Arc::new(AtomicBool::new(false));
@@ -80,22 +84,43 @@ async fn lead(
     result
 }
 
+/// Runs the controllers of every watched namespace. Namespaces share nothing but the client and the counters, and each needs rights in
+/// itself only.
 async fn control(
     client: Client,
     config: &OperatorConfig,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
 ) -> Result<(), OperatorError> {
-    let scope = Scope {
-        client: client.clone(),
-        namespace: config.namespace.clone(),
+    let scopes: Vec<Option<String>> = if config.namespaces.is_empty() {
+        vec![None]
+    } else {
+        config.namespaces.iter().cloned().map(Some).collect()
     };
+    let runs = scopes.into_iter().map(|namespace| {
+        let scope = Scope {
+            client: client.clone(),
+            namespace,
+        };
+        control_scope(scope, config, shutdown.clone(), Arc::clone(&metrics)).boxed()
+    });
+    try_join_all(runs).await.map(|_| ())
+}
+
+async fn control_scope(
+    scope: Scope,
+    config: &OperatorConfig,
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+) -> Result<(), OperatorError> {
+    let client = scope.client.clone();
     let clusters = Controller::new(scope.api::<KafkaCluster>(), watcher::Config::default());
     let topics = Controller::new(scope.api::<KafkaTopic>(), watcher::Config::default());
     let reporter = Reporter {
         controller: "tidemark-operator".into(),
         instance: Some(config.instance.clone()),
     };
+    let failures = Arc::new(Failures::default());
     let context = Arc::new(Context {
         settings: config.settings.clone(),
         drift_interval: config.drift_interval,
@@ -103,11 +128,12 @@ async fn control(
         batcher: Batcher::start(Arc::clone(&config.admin)),
         recorder: Recorder::new(client.clone(), reporter),
         metrics,
-        failures: Failures::default(),
+        failures: Arc::clone(&failures),
         topics: TopicStore(topics.store()),
         client,
     });
-    let topic_store = topics.store();
+    let (seen_clusters, topic_store) = (clusters.store(), topics.store());
+    let seen_topics = topic_store.clone();
     let clusters = watch_cluster_children(clusters, &scope)
         .with_config(
             controller::Config::default()
@@ -120,7 +146,7 @@ async fn control(
         .watches(
             scope.api::<KafkaCluster>(),
             watcher::Config::default(),
-            wake_topics(topic_store),
+            wake_topics(topic_store, failures),
         )
         .with_config(
             controller::Config::default()
@@ -129,11 +155,36 @@ async fn control(
         )
         .graceful_shutdown_on(shutdown.clone().map(|()| ()))
         .run(reconcile_topic, topic_failed, context);
-    futures::join!(drain("kafkacluster", clusters), drain("kafkatopic", topics));
+    futures::join!(
+        unless_blind(
+            drain("kafkacluster", clusters),
+            seen_clusters,
+            shutdown.clone()
+        ),
+        unless_blind(drain("kafkatopic", topics), seen_topics, shutdown.clone()),
+    );
     if shutdown.peek().is_some() {
         Ok(())
     } else {
         Err(OperatorError::ControllerEnded)
+    }
+}
+
+/// Runs a controller to its end, or to a shutdown before its first look at the API server is complete. Then no reconcile has begun,
+/// and the graceful end would wait for that look for ever.
+async fn unless_blind<K>(controller: impl Future<Output = ()>, seen: Store<K>, shutdown: Shutdown)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let blind = async {
+        shutdown.await;
+        if seen.wait_until_ready().now_or_never().is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = controller => {}
+        () = blind => {}
     }
 }
 
@@ -180,9 +231,11 @@ fn cluster_of<K: Resource>(object: &K) -> Option<ObjectRef<KafkaCluster>> {
     Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
-/// A cluster wakes its topics when it changes in what matters to them: it comes, goes, is edited, or has other Ready nodes.
+/// A cluster wakes its topics when it changes in what matters to them: it comes, goes, is edited, or has other Ready nodes. What failed
+/// before is tried at once then: the change may be the end of what made it fail.
 fn wake_topics(
     topics: Store<KafkaTopic>,
+    failures: Arc<Failures>,
 ) -> impl Fn(KafkaCluster) -> Vec<ObjectRef<KafkaTopic>> + Send + Sync + 'static {
     type Seen = (Option<i64>, Option<String>, bool);
     let seen: Mutex<HashMap<String, Seen>> = Mutex::default();
@@ -197,10 +250,13 @@ fn wake_topics(
             cluster.metadata.deletion_timestamp.is_some(),
         );
         let uid = cluster.uid().unwrap_or_default();
-        let before = seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid, now.clone());
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MAX_SEEN {
+            // What is forgotten wakes its topics once too often.
+            seen.clear();
+        }
+        let before = seen.insert(uid, now.clone());
+        drop(seen);
         if before == Some(now) {
             return Vec::new();
         }
@@ -211,7 +267,10 @@ fn wake_topics(
         topics
             .state_filter(of_cluster)
             .iter()
-            .map(|topic| ObjectRef::from_obj(topic.as_ref()))
+            .map(|topic| {
+                failures.reset(&topic.uid().unwrap_or_default());
+                ObjectRef::from_obj(topic.as_ref())
+            })
             .collect()
     }
 }
@@ -220,6 +279,9 @@ async fn reconcile_cluster(
     object: Arc<KafkaCluster>,
     ctx: Arc<Context>,
 ) -> Result<Action, cluster::Error> {
+    if let Some(wait) = must_wait(&ctx, object.as_ref()) {
+        return Ok(Action::requeue(wait));
+    }
     let started = Instant::now();
     let result = Box::pin(cluster::reconcile(Arc::clone(&object), Arc::clone(&ctx))).await;
     observe(
@@ -236,6 +298,9 @@ async fn reconcile_topic(
     object: Arc<KafkaTopic>,
     ctx: Arc<Context>,
 ) -> Result<Action, topic::Error> {
+    if let Some(wait) = must_wait(&ctx, object.as_ref()) {
+        return Ok(Action::requeue(wait));
+    }
     let started = Instant::now();
     let result = Box::pin(topic::reconcile(Arc::clone(&object), Arc::clone(&ctx))).await;
     observe(
@@ -246,6 +311,12 @@ async fn reconcile_topic(
         &result,
     );
     result
+}
+
+/// How long an object that failed a moment ago has to wait, whatever woke it: its own status, written with the failure, did.
+fn must_wait<K: Resource>(ctx: &Context, object: &K) -> Option<Duration> {
+    let uid = object.uid().unwrap_or_default();
+    ctx.failures.wait(&uid, object.meta().generation)
 }
 
 fn observe<E>(
@@ -275,7 +346,8 @@ fn failed<K: Resource>(
     error: &(dyn std::error::Error + 'static),
     ctx: &Context,
 ) -> Action {
-    let delay = ctx.failures.next(&object.uid().unwrap_or_default());
+    let uid = object.uid().unwrap_or_default();
+    let delay = ctx.failures.next(&uid, object.meta().generation);
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     tracing::warn!(kind, namespace, name, error = chain(error), retry_in = ?delay, "failed to reconcile");
     Action::requeue(delay)
@@ -283,13 +355,29 @@ fn failed<K: Resource>(
 
 /// An error with all its causes on one line.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        if let Some(kube::Error::Api(status)) = api_error(error) {
+            // Its own text is the whole answer in Rust's notation, and its source is the same again.
+            let answer = format!("{} ({}, {})", status.message, status.reason, status.code);
+            text.push_str(&answer);
+            return text;
+        }
+        text.push_str(&error.to_string());
+        next = error.source();
     }
     text
+}
+
+fn api_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::Error> {
+    let boxed = || error.downcast_ref::<Box<kube::Error>>();
+    error
+        .downcast_ref::<kube::Error>()
+        .or_else(|| boxed().map(AsRef::as_ref))
 }
 
 /// Runs a controller to its end. Failures of reconciles were told already; what is left are failures of watches, which retry by themselves.
@@ -316,4 +404,23 @@ async fn drain<K, E>(
         }
     }
     tracing::info!(controller = name, "stopped");
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector;
+
+    use super::*;
+
+    #[test]
+    fn a_shutdown_ends_a_controller_that_has_seen_nothing_and_no_other() {
+        let (seen, mut writer) = reflector::store::<KafkaTopic>();
+        let shutdown = std::future::ready(()).boxed().shared();
+        let run = |seen| unless_blind(std::future::pending(), seen, shutdown.clone());
+        assert_eq!(run(seen.clone()).now_or_never(), Some(()));
+        for event in [watcher::Event::Init, watcher::Event::InitDone] {
+            writer.apply_watcher_event(&event);
+        }
+        assert_eq!(run(seen).now_or_never(), None);
+    }
 }

@@ -16,6 +16,10 @@ pub(crate) enum Reason {
     PodRestarted,
     /// A change was held back to keep data or quorum.
     ChangeHeldBack,
+    /// The request of a volume claim was raised.
+    VolumeGrows,
+    /// A change of storage that cannot be had was left out.
+    StorageChangeRefused,
     /// The topic was created.
     TopicCreated,
     /// The topic grew.
@@ -42,7 +46,7 @@ impl Reason {
             Self::Invalid | Self::TopicConflict | Self::Impossible => "Validate",
             Self::ClusterReady | Self::ClusterDegraded => "Observe",
             Self::PodRestarted => "Roll",
-            Self::ChangeHeldBack => "Scale",
+            Self::ChangeHeldBack | Self::VolumeGrows | Self::StorageChangeRefused => "Scale",
             Self::TopicCreated
             | Self::PartitionsAdded
             | Self::ConfigChanged
@@ -56,6 +60,7 @@ impl Reason {
         match self {
             Self::ClusterReady
             | Self::PodRestarted
+            | Self::VolumeGrows
             | Self::TopicCreated
             | Self::PartitionsAdded
             | Self::ConfigChanged
@@ -64,6 +69,7 @@ impl Reason {
             Self::Invalid
             | Self::ClusterDegraded
             | Self::ChangeHeldBack
+            | Self::StorageChangeRefused
             | Self::DriftReverted
             | Self::TopicConflict
             | Self::Impossible

@@ -14,6 +14,7 @@ mod events;
 mod http;
 mod lease;
 mod metrics;
+mod retry;
 mod topic;
 
 use std::net::SocketAddr;
@@ -31,8 +32,8 @@ pub use crate::lease::LeaseConfig;
 pub struct OperatorConfig {
     /// What the operator brings to every cluster: image, DNS domain, defaults.
     pub settings: Settings,
-    /// Watch this namespace only; `None` is all of them.
-    pub namespace: Option<String>,
+    /// Watch these namespaces only, none of them twice; empty is all of them.
+    pub namespaces: Vec<String>,
     /// How Kafka clusters are asked and changed.
     pub admin: Arc<dyn KafkaAdmin>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` serves nothing.
@@ -51,7 +52,7 @@ impl OperatorConfig {
     pub fn new(admin: Arc<dyn KafkaAdmin>) -> Self {
         Self {
             settings: Settings::default(),
-            namespace: None,
+            namespaces: Vec::new(),
             admin,
             http: None,
             lease: None,

@@ -185,7 +185,7 @@ async fn report_success(
     Ok(Action::requeue(jitter(&uid(object), delay)))
 }
 
-/// Carries out changes, and says so in events: a change that no new generation explains is drift.
+/// Carries out changes, and says so in events.
 async fn change(
     ctx: &Context,
     object: &KafkaTopic,
@@ -194,79 +194,82 @@ async fn change(
     changes: &Changes,
 ) -> Result<(), Error> {
     if changes.create {
-        let new = NewTopic {
-            name: topic.topic.clone(),
-            partitions: topic.partitions,
-            replication_factor: topic.replication_factor,
-            config: topic.config.clone(),
-        };
-        match ctx.batcher.create(at, new).await {
-            Ok(()) => {
-                event(
-                    ctx,
-                    object,
-                    Reason::TopicCreated,
-                    format!("created topic {}", topic.topic),
-                )
-                .await;
-            }
-            // Created by the attempt whose answer was lost, or by somebody else a moment ago: what differs is changed next.
-            Err(AdminError::Refused {
-                code: ErrorCode::TopicAlreadyExists,
-                ..
-            }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        return create(ctx, object, topic, at).await;
+    }
+    if let Some(partitions) = changes.grow_to {
+        ctx.batcher.grow(at, &topic.topic, partitions).await?;
+        let note = format!("topic {} has {partitions} partitions now", topic.topic);
+        event(ctx, object, Reason::PartitionsAdded, note).await;
+    }
+    if changes.set.is_empty() && changes.unset.is_empty() {
         return Ok(());
     }
+    let change = ConfigChange {
+        topic: topic.topic.clone(),
+        set: changes.set.clone(),
+        unset: changes.unset.clone(),
+    };
+    ctx.batcher.alter(at, change).await?;
+    let (reason, note) = about_config(object, topic, changes);
+    event(ctx, object, reason, note).await;
+    Ok(())
+}
+
+async fn create(
+    ctx: &Context,
+    object: &KafkaTopic,
+    topic: &ValidatedTopic,
+    at: &KafkaEndpoint,
+) -> Result<(), Error> {
+    let new = NewTopic {
+        name: topic.topic.clone(),
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        config: topic.config.clone(),
+    };
+    match ctx.batcher.create(at, new).await {
+        Ok(()) => {
+            let note = format!("created topic {}", topic.topic);
+            event(ctx, object, Reason::TopicCreated, note).await;
+            Ok(())
+        }
+        // Created by the attempt whose answer was lost, or by somebody else a moment ago: what differs is changed next.
+        Err(AdminError::Refused {
+            code: ErrorCode::TopicAlreadyExists,
+            ..
+        }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to say about a change of configuration: one that no new generation explains is drift.
+fn about_config(
+    object: &KafkaTopic,
+    topic: &ValidatedTopic,
+    changes: &Changes,
+) -> (Reason, String) {
+    let keys: Vec<&str> = changes
+        .set
+        .keys()
+        .chain(&changes.unset)
+        .map(String::as_str)
+        .collect();
+    let (keys, topic) = (keys.join(", "), &topic.topic);
     let drifted = object.status.as_ref().is_some_and(|status| {
         status.observed_generation == object.metadata.generation
             && status.phase.as_deref() == Some("Ready")
     });
-    if let Some(partitions) = changes.grow_to {
-        ctx.batcher.grow(at, &topic.topic, partitions).await?;
-        event(
-            ctx,
-            object,
-            Reason::PartitionsAdded,
-            format!("topic {} has {partitions} partitions now", topic.topic),
+    if drifted {
+        (
+            Reason::DriftReverted,
+            format!("topic {topic} was changed by hand; put back: {keys}"),
         )
-        .await;
+    } else {
+        (
+            Reason::ConfigChanged,
+            format!("configuration of topic {topic} follows the spec: {keys}"),
+        )
     }
-    if !changes.set.is_empty() || !changes.unset.is_empty() {
-        let change = ConfigChange {
-            topic: topic.topic.clone(),
-            set: changes.set.clone(),
-            unset: changes.unset.clone(),
-        };
-        ctx.batcher.alter(at, change).await?;
-        let keys = changes
-            .set
-            .keys()
-            .chain(&changes.unset)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        let (reason, note) = if drifted {
-            (
-                Reason::DriftReverted,
-                format!(
-                    "topic {} was changed by hand; put back: {keys}",
-                    topic.topic
-                ),
-            )
-        } else {
-            (
-                Reason::ConfigChanged,
-                format!(
-                    "configuration of topic {} follows the spec: {keys}",
-                    topic.topic
-                ),
-            )
-        };
-        event(ctx, object, reason, note).await;
-    }
-    Ok(())
 }
 
 async fn report_failure(

@@ -62,6 +62,9 @@ pub(crate) struct Endpoint {
     /// HOST:PORT[,HOST:PORT...] of any Kafka; without it, the cluster that `tidemark up` runs
     #[arg(long, short = 'b')]
     pub(crate) bootstrap_server: Option<String>,
+    /// Properties file of a Kafka client, as Kafka's own tools take it: client.id, request.timeout.ms ...
+    #[arg(long, value_name = "FILE")]
+    pub(crate) command_config: Option<PathBuf>,
     /// Name of the KafkaCluster, when `tidemark up` runs more than one
     #[arg(long, conflicts_with = "bootstrap_server")]
     pub(crate) cluster: Option<String>,
@@ -95,11 +98,19 @@ pub(crate) fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        // Whoever reads the output has seen enough: `tidemark logs | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// One line on standard error.

@@ -1,14 +1,20 @@
-//! Which bootstrap servers does a client command use?
+//! Which bootstrap servers and settings does a client command use?
+
+mod properties;
 
 use anyhow::{Context as _, bail};
 
-use crate::args::Endpoint;
+use crate::args::{Endpoint, complain};
 use crate::state::Layout;
+use properties::Properties;
 
-/// `--bootstrap-server`, or the bootstrap of the cluster that the running `up` manages.
-pub(crate) fn bootstrap(endpoint: &Endpoint) -> anyhow::Result<String> {
-    if let Some(given) = &endpoint.bootstrap_server {
-        return Ok(given.clone());
+/// `--bootstrap-server`, or that of the `--command-config`, or the cluster that the running `up` manages.
+fn bootstrap(endpoint: &Endpoint, properties: &Properties) -> anyhow::Result<String> {
+    let named = properties
+        .bootstrap_servers()
+        .filter(|_| endpoint.cluster.is_none());
+    if let Some(given) = endpoint.bootstrap_server.as_deref().or(named) {
+        return Ok(given.to_owned());
     }
     let status = Layout::new(&endpoint.data_dir.data_dir).running_status()?;
     let clusters: Vec<_> = status
@@ -51,8 +57,15 @@ pub(crate) fn bootstrap(endpoint: &Endpoint) -> anyhow::Result<String> {
 
 /// A client of those bootstrap servers.
 pub(crate) async fn connect(endpoint: &Endpoint) -> anyhow::Result<client::Client> {
-    let bootstrap = bootstrap(endpoint)?;
-    let options = client::ClientOptions::new(&bootstrap).client_id("tidemark");
+    let properties = match &endpoint.command_config {
+        Some(path) => Properties::read(path)?,
+        None => Properties::default(),
+    };
+    let bootstrap = bootstrap(endpoint, &properties)?;
+    let options = properties.apply(client::ClientOptions::new(&bootstrap))?;
+    for line in properties.without_effect() {
+        complain(&line);
+    }
     client::Client::connect(options)
         .await
         .with_context(|| format!("failed to reach {bootstrap}"))

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use client::Admin;
-use client::admin::OffsetSpec;
+use client::admin::{GroupDescription, OffsetSpec};
 use serde_json::json;
 use types::TopicPartition;
 
@@ -74,75 +74,71 @@ impl Position {
 
 async fn one(admin: &Admin, group: &str, output: Output) -> anyhow::Result<String> {
     let description = admin.describe_group(group).await?;
-    let committed = admin.fetch_offsets(group, None).await?;
+    let positions = positions(admin, &description).await?;
+    Ok(match output {
+        Output::Json => serde_json::to_string_pretty(&as_json(&description, &positions))? + "\n",
+        Output::Table => as_table(&description, &positions),
+    })
+}
+
+/// Every partition for which the group has committed, with how far it could be.
+async fn positions(admin: &Admin, description: &GroupDescription) -> anyhow::Result<Vec<Position>> {
+    let committed = admin.fetch_offsets(&description.group_id, None).await?;
     let ask: BTreeMap<TopicPartition, OffsetSpec> = committed
         .keys()
         .map(|partition| (partition.clone(), OffsetSpec::Latest))
         .collect();
     let ends = admin.list_offsets(&ask, false).await?;
     let owner = |partition: &TopicPartition| {
-        description
-            .members
-            .iter()
+        let mut members = description.members.iter();
+        members
             .find(|member| member.assignment.contains(partition))
             .map(|member| member.client_id.clone())
     };
-    let positions: Vec<Position> = committed
-        .into_iter()
-        .map(|(partition, offset)| Position {
-            committed: offset.offset.0,
-            end: ends
-                .get(&partition)
-                .and_then(|end| end.offset)
-                .map(|end| end.0),
-            member: owner(&partition),
-            partition,
+    let positions = committed.into_iter().map(|(partition, offset)| Position {
+        committed: offset.offset.0,
+        end: ends
+            .get(&partition)
+            .and_then(|end| end.offset)
+            .map(|end| end.0),
+        member: owner(&partition),
+        partition,
+    });
+    Ok(positions.collect())
+}
+
+fn as_json(description: &GroupDescription, positions: &[Position]) -> serde_json::Value {
+    let rows: Vec<_> = positions
+        .iter()
+        .map(|p| {
+            json!({"topic": p.partition.topic, "partition": p.partition.partition, "committed": p.committed,
+                   "end": p.end, "lag": p.lag(), "member": p.member})
         })
         .collect();
-    Ok(match output {
-        Output::Json => {
-            let rows: Vec<_> = positions
-                .iter()
-                .map(|p| {
-                    json!({"topic": p.partition.topic, "partition": p.partition.partition, "committed": p.committed,
-                           "end": p.end, "lag": p.lag(), "member": p.member})
-                })
-                .collect();
-            let whole = json!({"group": group, "state": description.state, "protocol": description.protocol,
-                               "members": description.members.len(), "offsets": rows});
-            serde_json::to_string_pretty(&whole)? + "\n"
-        }
-        Output::Table => {
-            let dash = |number: Option<i64>| {
-                number.map_or_else(|| "-".to_owned(), |number| number.to_string())
-            };
-            let rows = positions.iter().map(|p| {
-                vec![
-                    p.partition.topic.to_string(),
-                    p.partition.partition.to_string(),
-                    p.committed.to_string(),
-                    dash(p.end),
-                    dash(p.lag()),
-                    p.member.clone().unwrap_or_else(|| "-".to_owned()),
-                ]
-            });
-            let head = format!(
-                "{group}: {}, {} members, assignor {}\n",
-                description.state,
-                description.members.len(),
-                description.protocol
-            );
-            head + &columns(
-                std::iter::once(titles(&[
-                    "TOPIC",
-                    "PARTITION",
-                    "COMMITTED",
-                    "END",
-                    "LAG",
-                    "MEMBER",
-                ]))
-                .chain(rows),
-            )
-        }
-    })
+    json!({"group": description.group_id, "state": description.state, "protocol": description.protocol,
+           "members": description.members.len(), "offsets": rows})
+}
+
+fn as_table(description: &GroupDescription, positions: &[Position]) -> String {
+    let dash =
+        |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let rows = positions.iter().map(|p| {
+        vec![
+            p.partition.topic.to_string(),
+            p.partition.partition.to_string(),
+            p.committed.to_string(),
+            dash(p.end),
+            dash(p.lag()),
+            p.member.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    });
+    let head = titles(&["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER"]);
+    format!(
+        "{}: {}, {} members, assignor {}\n{}",
+        description.group_id,
+        description.state,
+        description.members.len(),
+        description.protocol,
+        columns(std::iter::once(head).chain(rows))
+    )
 }

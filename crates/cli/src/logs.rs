@@ -26,6 +26,7 @@ pub(crate) struct LogsArgs {
 
 /// A log file that is printed as far as it was read.
 struct Tail {
+    path: PathBuf,
     name: String,
     file: File,
     at: u64,
@@ -38,6 +39,7 @@ impl Tail {
         let file =
             File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
         Ok(Self {
+            path: path.to_owned(),
             name,
             file,
             at: 0,
@@ -79,7 +81,7 @@ pub(crate) fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
         tail.print_new()?;
     }
     if args.follow {
-        follow(&folder, &mut tails)?;
+        follow(&folder, args.pod.as_deref(), tails)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,7 +115,8 @@ fn pod_of(path: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn follow(folder: &Path, tails: &mut [Tail]) -> anyhow::Result<()> {
+/// Prints what is added, and the logs of pods that come later, until the process is ended.
+fn follow(folder: &Path, pod: Option<&str>, mut tails: Vec<Tail>) -> anyhow::Result<()> {
     // One pending wake-up is enough: a wake-up prints everything that is new.
     let (wake, woken) = sync_channel(1);
     let mut watcher = notify::recommended_watcher(move |_| {
@@ -128,7 +131,12 @@ fn follow(folder: &Path, tails: &mut [Tail]) -> anyhow::Result<()> {
         {
             bail!("the file watcher ended");
         }
-        for tail in tails.iter_mut() {
+        for path in log_files(folder, pod)? {
+            if !tails.iter().any(|tail| tail.path == path) {
+                tails.push(Tail::open(&path, pod.is_none())?);
+            }
+        }
+        for tail in &mut tails {
             tail.print_new()?;
         }
     }

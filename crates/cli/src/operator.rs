@@ -1,5 +1,6 @@
 //! How does the operator run against a real Kubernetes cluster, and what does that cluster need first?
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,9 +16,13 @@ use operator::admin::{ClientAdmin, KafkaAdmin, Resolver};
 pub(crate) struct OperatorArgs {
     #[command(subcommand)]
     command: Option<OperatorCommand>,
-    /// Watch this namespace only; without it, all of them
-    #[arg(long, env = "TIDEMARK_WATCH_NAMESPACE")]
-    namespace: Option<String>,
+    /// Watch these namespaces only (repeated, or with commas); without it, all of them
+    #[arg(
+        long = "namespace",
+        env = "TIDEMARK_WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
+    namespaces: Vec<String>,
     /// Image of brokers whose KafkaCluster names none
     #[arg(long, env = "TIDEMARK_IMAGE", default_value = "tidemark:dev")]
     image: String,
@@ -30,6 +35,9 @@ pub(crate) struct OperatorArgs {
     /// Namespace of this pod: with it, the operator waits for its Lease there
     #[arg(long, env = "POD_NAMESPACE")]
     pod_namespace: Option<String>,
+    /// Name of that Lease
+    #[arg(long, env = "TIDEMARK_LEASE_NAME", default_value = "tidemark-operator")]
+    lease_name: String,
     /// Name of this pod, for events
     #[arg(long, env = "POD_NAME")]
     pod_name: Option<String>,
@@ -70,7 +78,10 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<ExitCode> {
     let mut config = operator::OperatorConfig::new(Arc::new(ClientAdmin::default()));
     config.settings.image = args.image;
     config.settings.cluster_domain = args.cluster_domain;
-    config.namespace = args.namespace;
+    // One namespace twice would be two controllers for the same objects; an empty variable is no namespace.
+    let mut namespaces: BTreeSet<String> = args.namespaces.into_iter().collect();
+    namespaces.remove("");
+    config.namespaces = namespaces.into_iter().collect();
     config.http = Some(args.http);
     if let Some(pod) = args.pod_name {
         config.instance = pod;
@@ -78,7 +89,10 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<ExitCode> {
     config.lease = args
         .pod_namespace
         .as_deref()
-        .map(operator::LeaseConfig::new);
+        .map(|namespace| operator::LeaseConfig {
+            name: args.lease_name,
+            ..operator::LeaseConfig::new(namespace)
+        });
     operator::run(client, config, stop.cancelled_owned()).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -93,11 +107,7 @@ struct LocalNames(controlplane::node::Resolver);
 
 impl Resolver for LocalNames {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<SocketAddr>> {
-        let address = self
-            .0
-            .lookup(host)
-            .first()
-            .map(|ip| SocketAddr::new(*ip, port));
+        let address = self.0.lookup(host, port).first().copied();
         let missing = || {
             io::Error::new(
                 io::ErrorKind::NotFound,

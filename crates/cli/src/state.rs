@@ -33,11 +33,18 @@ pub(crate) struct PodStatus {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) ip: String,
+    /// How much higher its ports are than its manifest says (`--port-base`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) port_offset: u16,
     pub(crate) ready: bool,
     pub(crate) restarts: i32,
     pub(crate) phase: String,
     /// Process id of the pod's container, when it runs.
     pub(crate) pid: Option<u32>,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// The content of `status.json`.

@@ -36,10 +36,11 @@ pub(crate) struct UpArgs {
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub(crate) output: Output,
     /// Pods get the addresses from this one on; it ends in .0
-    #[arg(long, default_value = "127.0.10.0")]
+    #[arg(long, default_value = "127.0.10.0", env = "TIDEMARK_ADDRESS_BASE")]
     pub(crate) address_base: Ipv4Addr,
-    /// Give every pod its own ports from this one on, on 127.0.0.1 (for systems without 127.x addresses)
-    #[arg(long)]
+    /// All pods on 127.0.0.1, for systems without 127.x addresses: the first pod's ports are N higher than its manifest
+    /// says, those of each further pod 1000 more (0 gives 9092, 10092, 11092 ...)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=40_000), conflicts_with = "address_base")]
     pub(crate) port_base: Option<u16>,
 }
 
@@ -156,16 +157,17 @@ fn spawn(args: &UpArgs, layout: &Layout) -> anyhow::Result<Child> {
         .arg(&args.dir)
         .arg("--data-dir")
         .arg(&layout.root)
-        .arg("--address-base")
-        .arg(args.address_base.to_string())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         // Ctrl-C in this terminal is not meant for what goes on in the background.
         .process_group(0);
-    if let Some(port) = args.port_base {
-        command.arg("--port-base").arg(port.to_string());
-    }
+    match args.port_base {
+        Some(base) => command.arg("--port-base").arg(base.to_string()),
+        None => command
+            .arg("--address-base")
+            .arg(args.address_base.to_string()),
+    };
     command
         .spawn()
         .context("failed to start `tidemark up` in the background")

@@ -305,7 +305,7 @@ impl ApiError {
         Self::new(504, "Timeout", message).with(details)
     }
 
-    /// A patch that does not apply.
+    /// A patch that does not apply; like every `Invalid` it has details, here empty ones.
     pub(crate) fn unprocessable(message: &str) -> Self {
         Self::new(422, "Invalid", message.to_owned())
     }
@@ -344,7 +344,7 @@ impl ApiError {
         if !self.reason.is_empty() {
             body["reason"] = json!(self.reason);
         }
-        if !self.details.is_empty() {
+        if !self.details.is_empty() || self.reason == "Invalid" {
             body["details"] = Value::Object(self.details.clone());
         }
         body

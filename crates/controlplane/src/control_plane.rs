@@ -89,7 +89,12 @@ impl ControlPlane {
 
     /// A client that meets the faults of `plan`.
     pub fn client_with_faults(&self, plan: FaultPlan) -> kube::Client {
-        kube::Client::new(FaultyService::new(self.service(), plan), "default")
+        kube::Client::new(self.faulty_service(plan), "default")
+    }
+
+    /// The service with the faults of `plan` in front of it, to put own layers around both.
+    pub fn faulty_service(&self, plan: FaultPlan) -> FaultyService {
+        FaultyService::new(self.service(), plan)
     }
 
     /// A client that never meets injected faults (the observer of a test).

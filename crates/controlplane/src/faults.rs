@@ -66,7 +66,7 @@ impl FaultPlan {
 
 /// The API with faults in front of it.
 #[derive(Debug, Clone)]
-pub(crate) struct FaultyService {
+pub struct FaultyService {
     inner: ApiService,
     plan: Arc<FaultPlan>,
     calls: Arc<Mutex<HashMap<(Method, String), u64>>>,

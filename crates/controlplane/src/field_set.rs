@@ -183,27 +183,20 @@ impl FieldSet {
     /// The paths an object sets.
     pub(crate) fn of(value: &Value, schema: Option<&Schema>) -> Self {
         let mut set = Self::default();
-        set.collect(value, schema, false);
+        set.collect(value, schema);
         set
     }
 
-    /// Every path of an object, those of containers included: what a comparison of two versions speaks of.
-    fn everything(value: &Value, schema: Option<&Schema>) -> Self {
-        let mut set = Self::default();
-        set.collect(value, schema, true);
-        set
-    }
-
-    fn collect(&mut self, value: &Value, schema: Option<&Schema>, containers: bool) {
+    fn collect(&mut self, value: &Value, schema: Option<&Schema>) {
         match value {
             Value::Object(map) if !schema.is_some_and(|s| s.atomic_map) => {
                 for (name, child) in map {
                     let child_schema = schema.and_then(|s| s.child(name)).map(AsRef::as_ref);
                     let inner = self.children.entry(Step::Field(name.clone())).or_default();
-                    inner.collect(child, child_schema, containers);
+                    inner.collect(child, child_schema);
                     let empty = child.is_null() || child.as_object().is_some_and(Map::is_empty);
                     let map_entry = !schema.is_some_and(|s| s.declares(name));
-                    inner.member |= empty || map_entry || containers;
+                    inner.member |= empty || map_entry;
                 }
                 // A declared field that holds an empty keyed list owns nothing, like structured-merge-diff.
                 self.children.retain(|_, inner| !inner.is_empty());
@@ -215,7 +208,7 @@ impl FieldSet {
                         continue;
                     };
                     let inner = self.children.entry(step).or_default();
-                    inner.collect(item, schema.items.as_deref(), containers);
+                    inner.collect(item, schema.items.as_deref());
                     inner.member = true;
                 }
             }
@@ -250,58 +243,6 @@ pub(crate) fn item_step(item: &Value, schema: Option<&Schema>) -> Option<Step> {
             serde_json::to_string(&identity).ok().map(Step::Key)
         }
     }
-}
-
-/// The members that differ between two versions of an object.
-#[derive(Debug, Default)]
-pub(crate) struct Difference {
-    /// Added or changed.
-    pub(crate) changed: FieldSet,
-    pub(crate) removed: FieldSet,
-}
-
-/// Compares two versions field by field.
-pub(crate) fn difference(old: &Value, new: &Value, schema: &Schema) -> Difference {
-    let (old_set, new_set) = (
-        FieldSet::everything(old, Some(schema)),
-        FieldSet::everything(new, Some(schema)),
-    );
-    let mut removed = old_set.clone();
-    removed.subtract(&new_set);
-    let mut changed = new_set;
-    keep_changed(&mut changed, &old_set, Some(old), new, Some(schema));
-    Difference { changed, removed }
-}
-
-/// Drops from `set` (the members of `new`) everything that `old` had with the same value.
-fn keep_changed(
-    set: &mut FieldSet,
-    old_set: &FieldSet,
-    old: Option<&Value>,
-    new: &Value,
-    schema: Option<&Schema>,
-) {
-    if set.member && old_set.member {
-        // A container member ("." of an item or a map entry) changes only through its contents.
-        let leaf = set.children.is_empty() && old_set.children.is_empty();
-        set.member = leaf && old != Some(new);
-    }
-    let empty = FieldSet::default();
-    set.children.retain(|step, child| {
-        let Some(new_value) = at(new, step, schema) else {
-            return false;
-        };
-        let old_value = old.and_then(|o| at(o, step, schema));
-        let child_schema = schema_at(schema, step);
-        keep_changed(
-            child,
-            old_set.children.get(step).unwrap_or(&empty),
-            old_value,
-            new_value,
-            child_schema,
-        );
-        !child.is_empty()
-    });
 }
 
 pub(crate) fn schema_at<'s>(schema: Option<&'s Schema>, step: &Step) -> Option<&'s Schema> {

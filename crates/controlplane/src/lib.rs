@@ -12,6 +12,7 @@ mod admission;
 mod api;
 mod api_error;
 mod cel;
+mod comparison;
 mod control_plane;
 mod faults;
 mod field_set;
@@ -29,7 +30,7 @@ mod store;
 
 pub use api_error::ApiError;
 pub use control_plane::{ControlPlane, ControlPlaneConfig, OpenError};
-pub use faults::FaultPlan;
+pub use faults::{FaultPlan, FaultyService};
 pub use node::{NodeAgent, NodeConfig, NodeError, Resolver};
 pub use schema::parse::SchemaError;
 pub use service::{ApiService, ResponseBody};

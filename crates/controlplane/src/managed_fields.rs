@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::field_set::{FieldSet, difference};
+use crate::comparison::difference;
+use crate::field_set::FieldSet;
 use crate::kinds::Kind;
 use crate::schema::Schema;
 

@@ -24,5 +24,5 @@ mod view;
 mod workload;
 
 pub use addresses::AddressError;
-pub use agent::{NodeAgent, NodeConfig, NodeError};
+pub use agent::{NodeAgent, NodeConfig, NodeError, PORTS_APART};
 pub use names::Resolver;

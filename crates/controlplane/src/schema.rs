@@ -80,6 +80,8 @@ pub(crate) struct Schema {
     pub(crate) atomic_map: bool,
     pub(crate) required: Vec<String>,
     pub(crate) default: Option<Value>,
+    /// What the API server's own type holds where nothing is written: `{}` for a struct that is not a pointer.
+    pub(crate) zero: Option<Value>,
     pub(crate) rules: value_rules::ValueRules,
     pub(crate) cel: Option<Arc<NodeRules>>,
 }

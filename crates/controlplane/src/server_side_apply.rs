@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::api_error::ApiError;
-use crate::field_set::{FieldSet, Step, at, difference, item_step, schema_at};
+use crate::comparison::difference;
+use crate::field_set::{FieldSet, Step, at, item_step, schema_at};
 use crate::managed_fields::{Entry, Operation, decode, encode, stamp, strip_bookkeeping};
 use crate::schema::{ListKind, Schema};
 

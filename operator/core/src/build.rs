@@ -18,6 +18,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 pub use broker_config::{broker_config, effective_config, static_config_hash};
 pub use meta::Owner;
+pub(crate) use pod::unprivileged;
 
 use crate::identity::Identity;
 use crate::validate::ValidatedCluster;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Namespace,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, ServiceAccount,
+    Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Namespace, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    ServiceAccount,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
 use crate::api::GROUP;
+use crate::build::unprivileged;
 use crate::{crd_yaml, crds};
 
 const NAME: &str = "tidemark-operator";
@@ -72,35 +73,28 @@ fn service_account(namespace: &str) -> ServiceAccount {
     }
 }
 
-/// Exactly the verbs the controllers use; no wildcard, no secrets.
+/// Exactly the verbs the controllers use, which their tests check in both directions; no wildcard, no secrets. Server-side apply is
+/// `patch`, and `create` where it makes the object.
 fn cluster_role() -> ClusterRole {
-    let own = [
-        "get", "list", "watch", "create", "update", "patch", "delete",
-    ];
+    let own = ["get", "list", "watch", "create", "patch", "delete"];
     ClusterRole {
         metadata: meta(None),
         rules: Some(vec![
-            rule(
-                &[GROUP],
-                &["kafkaclusters", "kafkatopics"],
-                &["get", "list", "watch", "update", "patch"],
-            ),
+            rule(&[GROUP], &["kafkaclusters"], &["get", "list", "watch"]),
+            rule(&[GROUP], &["kafkatopics"], &["list", "watch", "patch"]),
             rule(
                 &[GROUP],
                 &["kafkaclusters/status", "kafkatopics/status"],
-                &["get", "update", "patch"],
+                &["patch"],
             ),
-            rule(
-                &[GROUP],
-                &["kafkaclusters/finalizers", "kafkatopics/finalizers"],
-                &["update"],
-            ),
+            // The children's owner references block the owner's deletion, which a strict API server grants through this.
+            rule(&[GROUP], &["kafkaclusters/finalizers"], &["update"]),
             rule(&[""], &["configmaps", "services", "serviceaccounts"], &own),
-            rule(&[""], &["pods"], &["get", "list", "watch", "delete"]),
+            rule(&[""], &["pods"], &["list", "watch", "delete"]),
             rule(
                 &[""],
                 &["persistentvolumeclaims"],
-                &["get", "list", "watch", "patch"],
+                &["list", "watch", "patch"],
             ),
             rule(&["events.k8s.io"], &["events"], &["create", "patch"]),
             rule(&["apps"], &["statefulsets"], &own),
@@ -108,7 +102,7 @@ fn cluster_role() -> ClusterRole {
             rule(
                 &["coordination.k8s.io"],
                 &["leases"],
-                &["get", "create", "update", "patch"],
+                &["get", "create", "update"],
             ),
         ]),
         ..ClusterRole::default()
@@ -234,15 +228,7 @@ fn container(image: &str) -> Container {
             )])),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(unprivileged()),
         ..Container::default()
     }
 }

@@ -66,6 +66,21 @@ pub enum Step {
 /// How many partition names a message shows.
 const SHOWN_PARTITIONS: usize = 10;
 
+/// The sentence about partitions without all their replicas in sync, for conditions and events.
+#[must_use]
+pub fn not_in_sync(under_replicated: &[String]) -> String {
+    let shown: Vec<&str> = under_replicated
+        .iter()
+        .take(SHOWN_PARTITIONS)
+        .map(String::as_str)
+        .collect();
+    format!(
+        "{} partitions are not fully in sync: {}",
+        under_replicated.len(),
+        shown.join(", ")
+    )
+}
+
 /// Decides the next step. `wanted` is the number of pods that should exist.
 #[must_use]
 pub fn next(pods: &[PodState], wanted: usize, health: &KafkaHealth) -> Step {
@@ -117,20 +132,11 @@ fn next_healthy(pods: &[PodState], first_outdated: &PodState, health: &KafkaHeal
         } else {
             RollPhase::Precheck
         };
-        let shown = under_replicated
-            .iter()
-            .take(SHOWN_PARTITIONS)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
         return Step::Wait {
             pod: first_outdated.name.clone(),
             phase,
             reason: "WaitingForISR",
-            block: format!(
-                "{} partitions are not fully in sync: {shown}",
-                under_replicated.len()
-            ),
+            block: not_in_sync(under_replicated),
         };
     }
     let outdated = pods.iter().filter(|pod| !pod.current);

@@ -1,14 +1,18 @@
 //! How do thousands of topics share a few requests?
 //!
 //! Reconciles hand in single questions; a question waits at most [`LINGER`] for others of its kind to the same cluster, and at most
-//! [`MAX_BATCH`] travel together. One task collects, one short task asks, so that a cluster that does not answer delays nobody else.
+//! [`MAX_BATCH`] travel together. One task collects, one short task asks, and each cluster has its own bound of requests under way.
+//!
+//! A cluster that does not answer delays nobody else: while it is known to be silent, questions to it are answered at once, and one of
+//! them now and then goes out to see whether it is back ([`Silent`]).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use operator_core::topic::ObservedTopic;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::{AdminError, Answers, ConfigChange, KafkaAdmin, KafkaEndpoint, NewTopic};
 
@@ -18,8 +22,16 @@ const LINGER: Duration = Duration::from_millis(20);
 const MAX_BATCH: usize = 100;
 /// Questions that may wait; one for each topic reconcile that may run at once is enough.
 const QUEUE: usize = 256;
-/// Requests under way at once over all clusters.
-const IN_FLIGHT: usize = 16;
+/// Requests under way at once to one cluster.
+const IN_FLIGHT: usize = 4;
+/// Clusters whose bound is remembered; beyond this many, those that nobody waits for are forgotten.
+const MAX_CLUSTERS: usize = 1_000;
+/// How long a cluster counts as silent after the first failure; doubled by each further one.
+const FIRST_SILENCE: Duration = Duration::from_millis(100);
+/// It is asked again at least this often: the bound of the wait when it comes back.
+const LAST_SILENCE: Duration = Duration::from_secs(5);
+/// The longest that one question may be under way; meanwhile no second one goes to a silent cluster.
+const PROBE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 enum Question {
@@ -36,6 +48,73 @@ type Reply<T> = oneshot::Sender<Result<T, AdminError>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Batcher {
     questions: mpsc::Sender<(KafkaEndpoint, Question)>,
+    silent: Arc<Silent>,
+}
+
+/// Clusters that did not answer when they were asked last. An entry goes with the next answer.
+#[derive(Debug, Default)]
+struct Silent {
+    clusters: Mutex<HashMap<KafkaEndpoint, Silence>>,
+}
+
+#[derive(Debug)]
+struct Silence {
+    failures: u32,
+    until: Instant,
+    /// Whether one question is out to see if the cluster is back.
+    asked: bool,
+    why: String,
+}
+
+impl Silent {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KafkaEndpoint, Silence>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the cluster need not be asked now, if it need not. The one that may ask keeps the others waiting.
+    fn check(&self, at: &KafkaEndpoint) -> Result<(), AdminError> {
+        let now = Instant::now();
+        let mut clusters = self.lock();
+        let Some(silence) = clusters.get_mut(at) else {
+            return Ok(());
+        };
+        if now < silence.until {
+            return Err(AdminError::Unreachable(silence.why.clone()));
+        }
+        silence.until = now + PROBE;
+        silence.asked = true;
+        Ok(())
+    }
+
+    fn note(&self, at: &KafkaEndpoint, error: Option<&AdminError>) {
+        let mut clusters = self.lock();
+        let Some(AdminError::Unreachable(why)) = error else {
+            clusters.remove(at);
+            return;
+        };
+        let now = Instant::now();
+        if clusters.len() >= MAX_CLUSTERS {
+            clusters.retain(|_, silence| silence.until > now);
+        }
+        let known = clusters.get(at);
+        if known.is_some_and(|silence| !silence.asked && now < silence.until) {
+            // Another question of the same batch said so already.
+            return;
+        }
+        let failures = known.map_or(0, |silence| silence.failures);
+        let delay = FIRST_SILENCE
+            .saturating_mul(1 << failures.min(10))
+            .min(LAST_SILENCE);
+        clusters.insert(
+            at.clone(),
+            Silence {
+                failures: failures.saturating_add(1),
+                until: now + delay,
+                asked: false,
+                why: why.clone(),
+            },
+        );
+    }
 }
 
 impl Batcher {
@@ -43,7 +122,10 @@ impl Batcher {
     pub(crate) fn start(admin: Arc<dyn KafkaAdmin>) -> Self {
         let (questions, queue) = mpsc::channel(QUEUE);
         tokio::spawn(collect(admin, queue));
-        Self { questions }
+        Self {
+            questions,
+            silent: Arc::default(),
+        }
     }
 
     pub(crate) async fn describe(
@@ -93,13 +175,16 @@ impl Batcher {
         at: &KafkaEndpoint,
         question: impl FnOnce(Reply<T>) -> Question,
     ) -> Result<T, AdminError> {
+        self.silent.check(at)?;
         let (reply, answer) = oneshot::channel();
         let gone = || AdminError::Unreachable("the operator is stopping".into());
         self.questions
             .send((at.clone(), question(reply)))
             .await
             .map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let answer = answer.await.map_err(|_| gone())?;
+        self.silent.note(at, answer.as_ref().err());
+        answer
     }
 }
 
@@ -126,21 +211,28 @@ impl Batch {
 }
 
 async fn collect(admin: Arc<dyn KafkaAdmin>, mut queue: mpsc::Receiver<(KafkaEndpoint, Question)>) {
-    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut permits: HashMap<KafkaEndpoint, Arc<Semaphore>> = HashMap::new();
     while let Some((at, question)) = queue.recv().await {
         let mut batches: BTreeMap<KafkaEndpoint, Batch> = BTreeMap::new();
         batches.entry(at).or_default().add(question);
-        let deadline = tokio::time::Instant::now() + LINGER;
+        let deadline = Instant::now() + LINGER;
         for _ in 1..MAX_BATCH {
             match tokio::time::timeout_at(deadline, queue.recv()).await {
                 Ok(Some((at, question))) => batches.entry(at).or_default().add(question),
                 Ok(None) | Err(_) => break,
             }
         }
+        if permits.len() >= MAX_CLUSTERS {
+            permits.retain(|_, permit| Arc::strong_count(permit) > 1);
+        }
         for (at, batch) in batches {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            let admin = Arc::clone(&admin);
+            let permit = permits
+                .entry(at.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT)));
+            let (permit, admin) = (Arc::clone(permit), Arc::clone(&admin));
+            // At most one task for each question that waits, and a reconcile has one question at a time.
             tokio::spawn(async move {
+                let permit = permit.acquire().await;
                 send(admin.as_ref(), &at, batch).await;
                 drop(permit);
             });
@@ -195,3 +287,6 @@ fn deliver<T>(answers: Answers<T>, replies: Vec<Reply<T>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,9 @@ use operator_core::api::v1alpha1::{KafkaCluster, Role};
 use operator_core::identity::Identity;
 use operator_core::names;
 use operator_core::roll::{self, KafkaHealth, PodState, Step};
+use operator_core::storage;
 
-use super::{Error, event};
+use super::{Error, event, trouble};
 use crate::apply;
 use crate::context::Context;
 use crate::events::Reason;
@@ -30,6 +31,12 @@ pub(super) struct Facts {
     pub(super) observed: bool,
     /// What to do about outdated pods.
     pub(super) step: Step,
+    /// Why a pod does not run, when that does not pass by itself.
+    pub(super) trouble: Option<String>,
+    /// What is done about volumes.
+    pub(super) volumes: storage::Plan,
+    /// Children that could not be written.
+    pub(super) failures: Vec<apply::Error>,
 }
 
 /// Looks at pods and Kafka and decides.
@@ -40,13 +47,11 @@ pub(super) async fn observe(
     sets: &[StatefulSet],
     pods: &[Pod],
 ) -> Facts {
-    let observed = sets.iter().all(|set| {
-        let seen = set
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
-        seen.is_some() && seen == set.metadata.generation
+    let observed = identity.nodes.iter().all(|node| {
+        sets.iter()
+            .any(|set| set.labels().get(names::POOL_LABEL) == Some(&node.pool) && is_taken_up(set))
     });
+    let trouble = trouble::first(pods);
     let pods = pod_states(identity, sets, pods);
     let all_ready = pods.len() == identity.nodes.len() && pods.iter().all(|pod| pod.ready);
     let outdated = pods.iter().any(|pod| !pod.current);
@@ -74,7 +79,17 @@ pub(super) async fn observe(
         health,
         observed,
         step,
+        trouble,
+        volumes: storage::Plan::default(),
+        failures: Vec::new(),
     }
+}
+
+/// Whether the StatefulSet controller has seen what was applied last.
+fn is_taken_up(set: &StatefulSet) -> bool {
+    let status = set.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation);
+    set.metadata.deletion_timestamp.is_none() && seen.is_some() && seen == set.metadata.generation
 }
 
 async fn ask(ctx: &Context, object: &KafkaCluster) -> KafkaHealth {

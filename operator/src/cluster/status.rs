@@ -8,23 +8,21 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use operator_core::api::v1alpha1::{
     BrokerStatus, EffectiveCluster, KafkaCluster, KafkaClusterStatus, ListenerStatus, PoolStatus,
-    Role, RollCurrent, RollPhase, RollStatus,
+    RollCurrent, RollPhase, RollStatus,
 };
 use operator_core::conditions::{self, Verdict};
 use operator_core::identity::{Identity, Node};
-use operator_core::roll::{KafkaHealth, Step};
+use operator_core::roll::Step;
 use operator_core::validate::{Invalid, ValidatedCluster};
 use operator_core::{build, names};
 use serde_json::json;
 
 use super::roll::Facts;
+use super::verdicts::{self, held, is_ready, ready_count};
 use super::{Error, event};
 use crate::apply::CLUSTER_MANAGER;
 use crate::context::Context;
 use crate::events::Reason;
-
-/// How many partition names a condition shows.
-const SHOWN_PARTITIONS: usize = 10;
 
 /// Writes the status after a reconcile that went through. Returns whether nothing is under way any more.
 pub(super) async fn update(
@@ -35,11 +33,8 @@ pub(super) async fn update(
     facts: &Facts,
 ) -> Result<bool, Error> {
     let old = object.status.clone().unwrap_or_default();
-    let verdicts = verdicts(identity, facts);
-    let settled = verdicts.iter().all(|verdict| match verdict.type_ {
-        "Progressing" => verdict.status == Some(false),
-        _ => verdict.status == Some(true),
-    });
+    let verdicts = verdicts::verdicts(object, identity, facts);
+    let settled = verdicts::settled(&verdicts);
     let mut status = describe(ctx, object, cluster, identity, facts);
     status.conditions = conditions::merge(
         &old.conditions,
@@ -47,10 +42,21 @@ pub(super) async fn update(
         object.metadata.generation,
         &now(),
     );
-    status.phase = Some(phase(&old, identity, facts).into());
-    status.message = Some(message(identity, facts));
+    let ready = conditions::is_true(&status.conditions, "Ready");
+    status.phase = Some(verdicts::phase(&old, ready, facts).into());
+    status.message = Some(verdicts::message(identity, facts));
     write(ctx, object, &status).await?;
-    tell(ctx, object, &old, &status, identity).await;
+    tell(ctx, object, &old, &status).await;
+    let held = [
+        (Reason::ChangeHeldBack, held(identity)),
+        (Reason::StorageChangeRefused, verdicts::refused(facts)),
+    ];
+    for (reason, text) in held {
+        let before = old.message.as_deref().unwrap_or_default();
+        if !text.is_empty() && !before.contains(&text) {
+            event(ctx, object, reason, text).await;
+        }
+    }
     Ok(settled)
 }
 
@@ -101,11 +107,11 @@ pub(super) async fn failed(
     error: &Error,
 ) -> Result<(), Error> {
     let reason = match error {
-        Error::Apply(crate::apply::Error::Foreign { .. }) => "NameTaken",
         Error::Build(_) => "BuildFailed",
         Error::Dereference(_)
-        | Error::Apply(_)
+        | Error::Children(_)
         | Error::Claim { .. }
+        | Error::Orphan { .. }
         | Error::Restart { .. }
         | Error::Status(_) => "ApiError",
     };
@@ -276,158 +282,6 @@ fn roll_status(object: &KafkaCluster, facts: &Facts) -> Option<RollStatus> {
     })
 }
 
-fn verdicts(identity: &Identity, facts: &Facts) -> Vec<Verdict> {
-    let (ready, all) = (ready_count(facts), identity.nodes.len());
-    let nodes = format!("{ready} of {all} nodes are Ready");
-    let rolling = match &facts.step {
-        Step::Done => None,
-        Step::Wait { reason, block, .. } => Some((*reason, block.clone())),
-        Step::Restart(pods) => Some((
-            "Restarting",
-            pods.iter()
-                .map(|(name, _)| name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-        )),
-    };
-    let ready_verdict = if !facts.observed {
-        Verdict::new(
-            "Ready",
-            false,
-            "Applying",
-            "the StatefulSets have not taken up this generation yet",
-        )
-    } else if ready < all {
-        Verdict::new("Ready", false, "NodesNotReady", &nodes)
-    } else if let Some((_, block)) = &rolling {
-        Verdict::new("Ready", false, "Rolling", block)
-    } else {
-        Verdict::new("Ready", true, "AllNodesReady", &nodes)
-    };
-    let progressing = match rolling {
-        Some((reason, block)) => Verdict::new("Progressing", true, reason, block),
-        None if !facts.observed => Verdict::new(
-            "Progressing",
-            true,
-            "Applying",
-            "the StatefulSets have not taken up this generation yet",
-        ),
-        None if ready < all => Verdict::new("Progressing", true, "WaitingForPods", &nodes),
-        None if !identity.held.is_empty() => {
-            Verdict::new("Progressing", false, "ScaleDownBlocked", held(identity))
-        }
-        None => Verdict::new("Progressing", false, "Settled", "nothing is under way"),
-    };
-    vec![
-        ready_verdict,
-        healthy(facts, &nodes, ready < all),
-        progressing,
-    ]
-}
-
-fn healthy(facts: &Facts, nodes: &str, missing: bool) -> Verdict {
-    match &facts.health {
-        Some(KafkaHealth::Known {
-            under_replicated, ..
-        }) if under_replicated.is_empty() => Verdict::new(
-            "Healthy",
-            true,
-            "AllInSync",
-            "every partition has all its replicas in sync",
-        ),
-        Some(KafkaHealth::Known {
-            under_replicated, ..
-        }) => {
-            let shown = under_replicated
-                .iter()
-                .take(SHOWN_PARTITIONS)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Verdict::new(
-                "Healthy",
-                false,
-                "UnderReplicated",
-                format!(
-                    "{} partitions are not fully in sync: {shown}",
-                    under_replicated.len()
-                ),
-            )
-        }
-        Some(KafkaHealth::Unknown(why)) => Verdict::unknown("Healthy", "NoAnswer", why),
-        None if missing => Verdict::new("Healthy", false, "NodesNotReady", nodes),
-        None => Verdict::unknown("Healthy", "NotAsked", "the cluster is starting"),
-    }
-}
-
-fn phase(old: &KafkaClusterStatus, identity: &Identity, facts: &Facts) -> &'static str {
-    let was_up = old
-        .phase
-        .as_deref()
-        .is_some_and(|phase| matches!(phase, "Ready" | "Degraded" | "Rolling"));
-    if facts.step != Step::Done {
-        "Rolling"
-    } else if ready_count(facts) == identity.nodes.len() && facts.observed {
-        "Ready"
-    } else if was_up {
-        "Degraded"
-    } else {
-        "Progressing"
-    }
-}
-
-fn message(identity: &Identity, facts: &Facts) -> String {
-    let of_role = |role: Role| {
-        let nodes: Vec<&Node> = identity
-            .nodes
-            .iter()
-            .filter(|node| node.roles.contains(&role))
-            .collect();
-        (
-            nodes
-                .iter()
-                .filter(|node| is_ready(facts, &node.pod))
-                .count(),
-            nodes.len(),
-        )
-    };
-    let (brokers, all_brokers) = of_role(Role::Broker);
-    let mut text = format!("{brokers}/{all_brokers} brokers ready");
-    if all_brokers < identity.nodes.len() {
-        let (controllers, all_controllers) = of_role(Role::Controller);
-        text.push_str(&format!(
-            ", {controllers}/{all_controllers} controllers ready"
-        ));
-    }
-    if let Step::Wait { block, .. } = &facts.step {
-        text.push_str(&format!("; rolling: {block}"));
-    }
-    if !identity.held.is_empty() {
-        text.push_str(&format!("; {}", held(identity)));
-    }
-    text
-}
-
-fn held(identity: &Identity) -> String {
-    identity
-        .held
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-fn is_ready(facts: &Facts, pod: &str) -> bool {
-    facts
-        .pods
-        .iter()
-        .any(|state| state.name == pod && state.ready)
-}
-
-fn ready_count(facts: &Facts) -> usize {
-    facts.pods.iter().filter(|pod| pod.ready).count()
-}
-
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -438,7 +292,6 @@ async fn tell(
     object: &KafkaCluster,
     old: &KafkaClusterStatus,
     new: &KafkaClusterStatus,
-    identity: &Identity,
 ) {
     let message = new.message.clone().unwrap_or_default();
     match (
@@ -450,13 +303,5 @@ async fn tell(
             event(ctx, object, Reason::ClusterDegraded, &message).await;
         }
         _ => {}
-    }
-    let was_held = |held: &str| {
-        old.message
-            .as_deref()
-            .is_some_and(|message| message.contains(held))
-    };
-    if !identity.held.is_empty() && !was_held(&held(identity)) {
-        event(ctx, object, Reason::ChangeHeldBack, held(identity)).await;
     }
 }

@@ -25,8 +25,8 @@ pub(crate) struct Applier {
     dir: PathBuf,
     /// Schemas of our kinds, for suggestions.
     crds: Vec<Value>,
-    /// What each object looked like when it was last applied.
-    applied: BTreeMap<Key, Value>,
+    /// The file and content of each object when it was last applied.
+    applied: BTreeMap<Key, (String, Value)>,
 }
 
 /// What one pass over the folder did.
@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) news: Vec<String>,
     /// One line a mistake.
     pub(crate) problems: Vec<String>,
+    /// An object that a file asks for is still being deleted: another pass must make it anew.
+    pub(crate) unfinished: bool,
 }
 
 impl Applier {
@@ -76,7 +78,8 @@ impl Applier {
     }
 
     async fn apply(&mut self, manifest: &Manifest, outcome: &mut Outcome) -> anyhow::Result<()> {
-        if self.applied.get(&manifest.key) == Some(&manifest.value) {
+        let asked = (manifest.document.file().to_owned(), manifest.value.clone());
+        if self.applied.get(&manifest.key) == Some(&asked) {
             return Ok(());
         }
         let mut object = manifest.object()?;
@@ -89,7 +92,14 @@ impl Applier {
         let key = &manifest.key;
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &key.resource());
-        let before = api.get_opt(&key.name).await?.map(|object| object.data);
+        let before = api.get_opt(&key.name).await?;
+        let leaving = |object: &DynamicObject| object.metadata.deletion_timestamp.is_some();
+        if before.as_ref().is_some_and(leaving) {
+            // What is put into it now would go with it.
+            outcome.unfinished = true;
+            return Ok(());
+        }
+        let before = before.map(|object| object.data);
         let params = PatchParams::apply(FIELD_MANAGER)
             .force()
             .validation_strict();
@@ -98,7 +108,7 @@ impl Applier {
                 outcome
                     .news
                     .extend(news(key, before.as_ref(), &manifest.value));
-                self.applied.insert(key.clone(), manifest.value.clone());
+                self.applied.insert(key.clone(), asked);
             }
             Err(kube::Error::Api(status)) => {
                 outcome.problems.extend(self.explain(manifest, &status));
@@ -123,12 +133,16 @@ impl Applier {
         }
         let causes = status.details.iter().flat_map(|details| &details.causes);
         let lines: Vec<String> = causes
+            .filter(|cause| !cause.message.contains(NOT_ALL_CHECKED))
             .map(|cause| {
                 format!(
-                    "{}: {}: {}",
+                    "{}: {}: {}{}",
                     manifest.place(&cause.field),
                     cause.field,
-                    cause.message
+                    plain(&cause.message),
+                    nearest_supported(&cause.message)
+                        .map(|value| format!(": did you mean {value}?"))
+                        .unwrap_or_default()
                 )
             })
             .collect();
@@ -261,9 +275,62 @@ fn unknown_field(message: &str) -> Option<String> {
     rest.split_once('"').map(|(field, _)| field.to_owned())
 }
 
+/// What an API server adds to other errors: true, and of no use to who mends those.
+const NOT_ALL_CHECKED: &str = "some validation rules were not checked";
+
+/// Where a rule was broken, an API server names the type of the value instead of the value: `Invalid value: "object": ...`.
+fn plain(message: &str) -> &str {
+    let rest = message.strip_prefix("Invalid value: \"");
+    match rest.and_then(|rest| rest.split_once("\": ")) {
+        Some(("object" | "array" | "string" | "integer" | "number" | "boolean", text)) => text,
+        Some(_) | None => message,
+    }
+}
+
+/// Of `Unsupported value: "Delet": supported values: "Delete", "Retain"` the value that was probably meant.
+fn nearest_supported(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("Unsupported value: \"")?;
+    let (given, supported) = rest.split_once("\": supported values: ")?;
+    let supported = supported.split(", ").map(|value| value.trim_matches('"'));
+    let wrong_case = |value: &&str| value.eq_ignore_ascii_case(given);
+    let found = supported.clone().find(wrong_case);
+    found.or_else(|| nearest(given, supported))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_type_of_a_value_is_no_news_to_people() {
+        for (message, shown) in [
+            (
+                "Invalid value: \"object\": pool names must be unique",
+                "pool names must be unique",
+            ),
+            (
+                "Invalid value: 0: spec.partitions in body should be at least 1",
+                "Invalid value: 0: spec.partitions in body should be at least 1",
+            ),
+            ("Required value", "Required value"),
+        ] {
+            assert_eq!(plain(message), shown);
+        }
+    }
+
+    #[test]
+    fn of_the_supported_values_the_one_that_was_meant_is_named() {
+        for (given, meant) in [
+            ("Delet", Some("Delete")),
+            ("RETAIN", Some("Retain")),
+            ("Recycle", None),
+        ] {
+            let message =
+                format!("Unsupported value: \"{given}\": supported values: \"Delete\", \"Retain\"");
+            assert_eq!(nearest_supported(&message), meant, "{given}");
+        }
+        assert_eq!(nearest_supported("Invalid value: 0: too small"), None);
+    }
 
     #[test]
     fn the_unknown_field_is_taken_from_the_servers_message() {

@@ -1,7 +1,9 @@
 //! What do the objects and pods of the running control plane look like right now?
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use controlplane::node::Resolver;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -19,7 +21,7 @@ const CLUSTER_LABEL: &str = "tidemark.dev/cluster";
 ///
 /// # Errors
 /// The control plane did not answer.
-pub(crate) async fn gather(client: &Client) -> anyhow::Result<Status> {
+pub(crate) async fn gather(client: &Client, names: &Resolver) -> anyhow::Result<Status> {
     let pods = Api::<Pod>::all(client.clone())
         .list(&ListParams::default())
         .await?
@@ -33,10 +35,10 @@ pub(crate) async fn gather(client: &Client) -> anyhow::Result<Status> {
         objects.extend(
             list.items
                 .iter()
-                .map(|object| object_status(kind, object, &pods)),
+                .map(|object| object_status(kind, object, &pods, names)),
         );
     }
-    let pods = pods.iter().map(pod_status).collect();
+    let pods = pods.iter().map(|pod| pod_status(pod, names)).collect();
     let ready = !objects.is_empty() && objects.iter().all(|object| object.ready);
     Ok(Status {
         pid: std::process::id(),
@@ -47,14 +49,19 @@ pub(crate) async fn gather(client: &Client) -> anyhow::Result<Status> {
     })
 }
 
-fn object_status(kind: &str, object: &DynamicObject, pods: &[Pod]) -> ObjectStatus {
+fn object_status(
+    kind: &str,
+    object: &DynamicObject,
+    pods: &[Pod],
+    names: &Resolver,
+) -> ObjectStatus {
     let status = &object.data["status"];
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let ready = is_ready(status, object.metadata.generation);
     let phase = text(&status["phase"]).unwrap_or_else(|| "Pending".to_owned());
     let message = text(&status["message"]).unwrap_or_else(|| "waiting for the operator".to_owned());
     let bootstrap = (kind == "KafkaCluster")
-        .then(|| bootstrap(object, pods))
+        .then(|| bootstrap(object, pods, names))
         .flatten();
     ObjectStatus {
         kind: kind.to_owned(),
@@ -81,27 +88,32 @@ fn is_ready(status: &Value, generation: Option<i64>) -> bool {
 }
 
 /// The addresses of the cluster's pods with the port of its first listener.
-fn bootstrap(cluster: &DynamicObject, pods: &[Pod]) -> Option<String> {
+fn bootstrap(cluster: &DynamicObject, pods: &[Pod], names: &Resolver) -> Option<String> {
     let port = cluster.data["spec"]["listeners"]
         .as_array()
         .and_then(|list| list.first())
-        .and_then(|first| first["port"].as_i64())
+        .and_then(|first| u16::try_from(first["port"].as_u64()?).ok())
         .unwrap_or(9092);
     let mut addresses: Vec<(String, String)> = pods
         .iter()
         .filter(|pod| pod.namespace() == cluster.namespace())
         .filter(|pod| pod.labels().get(CLUSTER_LABEL) == Some(&cluster.name_any()))
-        .filter_map(|pod| Some((pod.name_any(), pod.status.as_ref()?.pod_ip.clone()?)))
+        .filter_map(|pod| Some((pod.name_any(), place(pod, names, port)?.to_string())))
         .collect();
     addresses.sort();
-    let joined: Vec<String> = addresses
-        .iter()
-        .map(|(_, ip)| format!("{ip}:{port}"))
-        .collect();
+    let joined: Vec<String> = addresses.into_iter().map(|(_, place)| place).collect();
     (!joined.is_empty()).then(|| joined.join(","))
 }
 
-fn pod_status(pod: &Pod) -> PodStatus {
+/// Where a port of a pod is reached, which the node knows by the pod's own name.
+fn place(pod: &Pod, names: &Resolver, port: u16) -> Option<SocketAddr> {
+    let spec = pod.spec.as_ref()?;
+    let (host, domain) = (spec.hostname.as_ref()?, spec.subdomain.as_ref()?);
+    let name = format!("{host}.{domain}.{}.svc", pod.namespace()?);
+    names.lookup(&name, port).first().copied()
+}
+
+fn pod_status(pod: &Pod, names: &Resolver) -> PodStatus {
     let status = pod.status.clone().unwrap_or_default();
     let ready = status
         .conditions
@@ -113,6 +125,7 @@ fn pod_status(pod: &Pod) -> PodStatus {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         ip: status.pod_ip.unwrap_or_default(),
+        port_offset: place(pod, names, 0).map_or(0, |place| place.port()),
         ready,
         restarts: containers
             .iter()

@@ -3,11 +3,12 @@
 //! The control plane, the operator, the node agent, and a loop that applies the folder and reports. On a signal the
 //! node agent stops the pods first (controlled shutdown of all brokers at once), then the operator ends.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use controlplane::node::{NodeAgent, NodeConfig};
+use controlplane::node::{NodeAgent, NodeConfig, Resolver};
 use controlplane::{ControlPlane, ControlPlaneConfig};
 use notify::Watcher as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +20,7 @@ use super::UpArgs;
 use super::apply::Applier;
 use super::report;
 use super::screen::Screen;
+use crate::args::complain;
 use crate::operator::local_admin;
 use crate::state::{Layout, Status};
 
@@ -29,7 +31,7 @@ const QUIET: Duration = Duration::from_millis(30);
 
 /// Runs until SIGINT or SIGTERM; SIGHUP reads the folder again.
 pub(crate) async fn run(args: UpArgs, layout: Layout) -> anyhow::Result<ExitCode> {
-    telemetry::init(&telemetry::LogConfig::default()).context("failed to set up logging")?;
+    telemetry::init(&telemetry::LogConfig::problems_only()).context("failed to set up logging")?;
     let control_plane = ControlPlane::open(ControlPlaneConfig {
         data_dir: Some(layout.root.join("api")),
         crds: operator_core::crds(),
@@ -40,9 +42,10 @@ pub(crate) async fn run(args: UpArgs, layout: Layout) -> anyhow::Result<ExitCode
     node.address_base = args.address_base;
     node.port_base = args.port_base;
     let agent = NodeAgent::new(node)?;
+    let names = agent.resolver();
 
     let (stop_pods, stop_operator) = (CancellationToken::new(), CancellationToken::new());
-    let mut config = operator::OperatorConfig::new(local_admin(agent.resolver()));
+    let mut config = operator::OperatorConfig::new(local_admin(names.clone()));
     config.settings.auto_create_topics = true;
     config.drift_interval = Duration::from_secs(5);
     let operator = tokio::spawn(operator::run(
@@ -52,7 +55,7 @@ pub(crate) async fn run(args: UpArgs, layout: Layout) -> anyhow::Result<ExitCode
     ));
     let agent = tokio::spawn(agent.run(stop_pods.clone()));
 
-    let follow = Follow::start(&args, &layout, control_plane.clone())?;
+    let follow = Follow::start(&args, &layout, control_plane.clone(), names)?;
     let outcome = follow.until_signal(operator).await;
     stop_pods.cancel();
     agent.await.context("the node agent failed")?;
@@ -68,15 +71,24 @@ struct Follow {
     screen: Screen,
     layout: Layout,
     control_plane: ControlPlane,
+    names: Resolver,
     problems: Vec<String>,
+    /// The last pass left something to do when an object is gone.
+    unfinished: bool,
     last: Status,
     revision: Option<u64>,
     changed: mpsc::Receiver<()>,
-    _watcher: notify::RecommendedWatcher,
+    dir: PathBuf,
+    watcher: notify::RecommendedWatcher,
 }
 
 impl Follow {
-    fn start(args: &UpArgs, layout: &Layout, control_plane: ControlPlane) -> anyhow::Result<Self> {
+    fn start(
+        args: &UpArgs,
+        layout: &Layout,
+        control_plane: ControlPlane,
+        names: Resolver,
+    ) -> anyhow::Result<Self> {
         // One pending wake-up is enough: a pass reads the whole folder.
         let (wake, changed) = mpsc::channel(1);
         let mut watcher =
@@ -94,11 +106,14 @@ impl Follow {
             screen: Screen::new(args.output, layout.root.clone()),
             layout: layout.clone(),
             control_plane,
+            names,
             problems: Vec::new(),
+            unfinished: false,
             last: Status::default(),
             revision: None,
             changed,
-            _watcher: watcher,
+            dir: args.dir.clone(),
+            watcher,
         })
     }
 
@@ -116,7 +131,10 @@ impl Follow {
             tokio::select! {
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
-                _ = hang_up.recv() => self.pass().await?,
+                _ = hang_up.recv() => {
+                    self.watch_again();
+                    self.pass().await?;
+                }
                 Some(()) = self.changed.recv() => {
                     self.wait_for_quiet().await;
                     self.pass().await?;
@@ -130,6 +148,21 @@ impl Follow {
         }
     }
 
+    /// A path may lead to another folder than when it was first watched (a symbolic link was moved to a new checkout).
+    fn watch_again(&mut self) {
+        // A folder that is gone is no longer watched, which is what unwatching is for.
+        drop(self.watcher.unwatch(&self.dir));
+        if let Err(error) = self
+            .watcher
+            .watch(&self.dir, notify::RecursiveMode::Recursive)
+        {
+            complain(&format!(
+                "failed to watch {}, only SIGHUP reads it again: {error}",
+                self.dir.display()
+            ));
+        }
+    }
+
     async fn wait_for_quiet(&mut self) {
         let mut until = Instant::now() + QUIET;
         while let Ok(Some(())) = tokio::time::timeout_at(until, self.changed.recv()).await {
@@ -139,16 +172,22 @@ impl Follow {
 
     /// Applies the folder; what is wrong is shown until a later pass no longer finds it.
     async fn pass(&mut self) -> anyhow::Result<()> {
+        self.apply().await?;
+        self.revision = None;
+        self.report().await
+    }
+
+    async fn apply(&mut self) -> anyhow::Result<()> {
         match self.applier.pass().await {
             Ok(outcome) => {
                 self.screen.news(&outcome.news)?;
                 self.problems = outcome.problems;
+                self.unfinished = outcome.unfinished;
             }
             // The folder may be gone for a moment (a checkout, a rename): what runs keeps running.
             Err(error) => self.problems = vec![format!("{error:#}")],
         }
-        self.revision = None;
-        self.report().await
+        Ok(())
     }
 
     async fn report(&mut self) -> anyhow::Result<()> {
@@ -156,7 +195,10 @@ impl Follow {
         if self.revision == Some(revision) {
             return Ok(());
         }
-        let mut status = report::gather(&self.control_plane.client()).await?;
+        if self.unfinished {
+            self.apply().await?;
+        }
+        let mut status = report::gather(&self.control_plane.client(), &self.names).await?;
         status.problems.clone_from(&self.problems);
         status.ready &= status.problems.is_empty();
         self.revision = Some(revision);

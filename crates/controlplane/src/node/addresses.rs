@@ -97,6 +97,12 @@ impl Addresses {
         Ok(address)
     }
 
+    /// How many addresses of the block come before this one.
+    pub(crate) fn index(&self, address: Ipv4Addr) -> u16 {
+        let offset = u32::from(address).wrapping_sub(u32::from(self.base));
+        u16::try_from(offset.saturating_sub(1)).unwrap_or(u16::MAX)
+    }
+
     fn nth(&self, index: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(u32::from(self.base).wrapping_add(index))
     }

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::{AddressError, Addresses};
-use super::names::{Endpoint, Names, Resolver};
+use super::names::{Endpoint, Names, Place, Resolver};
 use super::pod::worker::{Shared, Worker};
 use super::view::View;
 use super::workload::{NODE_NAME, ready, terminating};
@@ -36,8 +36,8 @@ pub struct NodeConfig {
     pub exe: PathBuf,
     /// Pods get the addresses after this one (`127.0.10.0` gives 127.0.10.1 and up).
     pub address_base: Ipv4Addr,
-    /// For systems with one loopback address: all pods share 127.0.0.1, and pod number `n` gets this plus `100 * n`
-    /// added to its ports (`TIDEMARK_PORT_OFFSET`).
+    /// For systems with one loopback address: all pods share 127.0.0.1. The first pod's ports are this much higher than
+    /// its spec says (`TIDEMARK_PORT_OFFSET`), those of every further pod [`PORTS_APART`] more.
     pub port_base: Option<u16>,
     /// When the agent stops, children have this long between SIGTERM and SIGKILL.
     pub stop_within: Duration,
@@ -101,8 +101,12 @@ struct Running {
     /// `None` once the object is gone; the task then ends its processes.
     pods: Option<watch::Sender<Arc<Pod>>>,
     task: JoinHandle<()>,
-    address: Ipv4Addr,
+    place: Place,
 }
+
+/// Pods that share an address are this far apart in ports: more than the ports of one pod lie apart (9090 to 9404), and
+/// round, so that people can tell the third broker's port.
+pub const PORTS_APART: u16 = 1000;
 
 /// After a failed round the next one comes at the latest after this.
 const RETRY: Duration = Duration::from_millis(200);
@@ -305,21 +309,20 @@ impl Node {
                 return false;
             }
         };
-        let (address, offset) = match self.port_base {
-            Some(base) => (
-                Ipv4Addr::LOCALHOST,
-                base.saturating_add(100 * u16::from(address.octets()[3])),
-            ),
-            None => (address, 0),
+        let place = match self.port_base {
+            None => Place {
+                address,
+                port_offset: 0,
+            },
+            Some(base) => Place {
+                address: Ipv4Addr::LOCALHOST,
+                // An offset past the last port is refused by the pod's own program, with the port that does not fit.
+                port_offset: base
+                    .saturating_add(PORTS_APART.saturating_mul(self.addresses.index(address))),
+            },
         };
         let hosts = self.names.file(&pod.namespace().unwrap_or_default());
-        let worker = Worker::new(
-            Arc::clone(&self.shared),
-            Arc::clone(pod),
-            address,
-            offset,
-            hosts,
-        );
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(pod), place, hosts);
         let (sender, receiver) = watch::channel(Arc::clone(pod));
         let task = tokio::spawn(worker.run(receiver, self.stop.clone()));
         self.running.insert(
@@ -328,7 +331,7 @@ impl Node {
                 key,
                 pods: Some(sender),
                 task,
-                address,
+                place,
             },
         );
         true
@@ -369,7 +372,7 @@ impl Node {
                 let is_ready = ready(pod) && !terminating(pod);
                 Some(Endpoint {
                     pod: Arc::clone(pod),
-                    address: running.address,
+                    place: running.place,
                     ready: is_ready,
                 })
             })

@@ -4,7 +4,7 @@
 //! by copy and truncate (the file is open in append mode): lines written in that instant can be lost, earlier ones not.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 /// A log is rotated at this size and [`KEPT`] older files stay: kubelet's defaults (10 MiB, 5 files).
@@ -29,6 +29,20 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// Rotates the log when it has grown too large.
 pub(crate) fn rotate(path: &Path) -> io::Result<()> {
     rotate_at(path, ROTATE_AT)
+}
+
+/// What a kubelet takes over with `terminationMessagePolicy: FallbackToLogsOnError`: the last 80 lines, at most 2 KiB.
+pub(crate) fn tail(path: &Path) -> io::Result<String> {
+    const LINES: usize = 80;
+    const BYTES: u64 = 2 << 10;
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
 }
 
 fn rotate_at(path: &Path, limit: u64) -> io::Result<()> {
@@ -56,6 +70,21 @@ fn rotate_at(path: &Path, limit: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::Write as _;
+
+    #[test]
+    fn the_tail_is_eighty_lines_and_two_kilobytes_at_most() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_file(directory.path(), "default", "p", "c");
+        let mut writer = open(&path).unwrap();
+        for n in 0..100 {
+            writeln!(writer, "{n}").unwrap();
+        }
+        let text = tail(&path).unwrap();
+        assert_eq!(text.lines().count(), 80);
+        assert!(text.starts_with("20\n") && text.ends_with("\n99"), "{text}");
+        write!(writer, "{}", "x".repeat(5_000)).unwrap();
+        assert_eq!(tail(&path).unwrap(), "x".repeat(2_048));
+    }
 
     #[test]
     fn a_grown_log_is_rotated_and_its_writer_goes_on() {

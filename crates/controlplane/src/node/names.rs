@@ -4,7 +4,7 @@
 //! as a [`Resolver`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,24 @@ use parking_lot::RwLock;
 
 use super::addresses::replace_file;
 
-type Table = BTreeMap<String, Vec<IpAddr>>;
+type Table = BTreeMap<String, Vec<Place>>;
+
+/// Where a pod is: its address, and how much higher its ports are than its spec says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) port_offset: u16,
+}
+
+impl std::fmt::Display for Place {
+    /// As a line of the hosts file begins.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.port_offset {
+            0 => self.address.fmt(f),
+            offset => write!(f, "{}+{offset}", self.address),
+        }
+    }
+}
 
 /// Resolves cluster names in this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -23,19 +40,24 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// The addresses of `host`: a literal address, or a name of a pod or service with at least its namespace
+    /// Where `port` of `host` is reached: at a literal address, or at those of a pod or service named with at least its namespace
     /// (`shop-brokers.default`, `...svc`, `...svc.cluster.local`); without one, `default` is assumed. Empty when the name
     /// is not known or has no ready endpoint.
-    pub fn lookup(&self, host: &str) -> Vec<IpAddr> {
+    pub fn lookup(&self, host: &str, port: u16) -> Vec<SocketAddr> {
         if let Ok(address) = host.parse() {
-            return vec![address];
+            return vec![SocketAddr::new(address, port)];
         }
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         let table = self.table.read();
         let found = table
             .get(&name)
             .or_else(|| table.get(&format!("{name}.default")));
-        found.cloned().unwrap_or_default()
+        let places = found.into_iter().flatten();
+        let moved = places.filter_map(|place| {
+            let port = port.checked_add(place.port_offset)?;
+            Some(SocketAddr::new(IpAddr::V4(place.address), port))
+        });
+        moved.collect()
     }
 
     /// Every known name, for `status` output and tests.
@@ -48,7 +70,7 @@ impl Resolver {
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) pod: Arc<Pod>,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) place: Place,
     pub(crate) ready: bool,
 }
 
@@ -124,10 +146,9 @@ fn qualified_names(services: &[Arc<Service>], endpoints: &[Endpoint]) -> Table {
                 && (e.ready || not_ready_too)
         });
         for endpoint in chosen {
-            let address = IpAddr::V4(endpoint.address);
             let service_name = format!("{}.{namespace}", service.name_any());
             for form in forms(&service_name) {
-                table.entry(form).or_default().push(address);
+                table.entry(form).or_default().push(endpoint.place);
             }
             let pod = endpoint.pod.spec.as_ref();
             let subdomain = pod.and_then(|p| p.subdomain.as_deref());
@@ -136,7 +157,7 @@ fn qualified_names(services: &[Arc<Service>], endpoints: &[Endpoint]) -> Table {
                 subdomain == Some(service.name_any().as_str()),
             ) {
                 for form in forms(&format!("{hostname}.{service_name}")) {
-                    table.entry(form).or_default().push(address);
+                    table.entry(form).or_default().push(endpoint.place);
                 }
             }
         }
@@ -148,9 +169,9 @@ fn qualified_names(services: &[Arc<Service>], endpoints: &[Endpoint]) -> Table {
 fn hosts_text(table: &Table, namespace: &str) -> String {
     let mut text = String::from("127.0.0.1 localhost\n");
     let suffix = format!(".{namespace}");
-    for (name, addresses) in table {
-        for address in addresses {
-            text.push_str(&format!("{address} {name}"));
+    for (name, places) in table {
+        for place in places {
+            text.push_str(&format!("{place} {name}"));
             if let Some(short) = name.strip_suffix(&suffix) {
                 text.push_str(&format!(" {short}"));
             }
@@ -168,10 +189,13 @@ mod tests {
     fn endpoint(name: &str, last: u8, ready: bool) -> Endpoint {
         let pod = json!({"metadata": {"name": name, "namespace": "default", "labels": {"app": "shop"}},
             "spec": {"hostname": name, "subdomain": "brokers", "containers": []}});
-        let address = Ipv4Addr::new(127, 0, 10, last);
+        let place = Place {
+            address: Ipv4Addr::new(127, 0, 10, last),
+            port_offset: 1000 * (u16::from(last) - 1),
+        };
         Endpoint {
             pod: Arc::new(serde_json::from_value(pod).unwrap()),
-            address,
+            place,
             ready,
         }
     }
@@ -194,20 +218,21 @@ mod tests {
                 &[endpoint("shop-0", 1, true), endpoint("shop-1", 2, false)],
             )
             .unwrap();
-        let ip = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 10, last));
+        let first: SocketAddr = "127.0.10.1:9092".parse().unwrap();
+        let second: SocketAddr = "127.0.10.2:10092".parse().unwrap();
         for (name, want) in [
-            ("shop-1.brokers.default.svc.cluster.local", vec![ip(2)]),
-            ("shop-0.brokers", vec![ip(1)]),
-            ("brokers.default", vec![ip(1), ip(2)]),
-            ("bootstrap.default.svc", vec![ip(1)]),
+            ("shop-1.brokers.default.svc.cluster.local", vec![second]),
+            ("shop-0.brokers", vec![first]),
+            ("brokers.default", vec![first, second]),
+            ("bootstrap.default.svc", vec![first]),
             ("nobody.default.svc", vec![]),
-            ("127.9.9.9", vec![IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9))]),
+            ("127.9.9.9", vec!["127.9.9.9:9092".parse().unwrap()]),
         ] {
-            assert_eq!(resolver.lookup(name), want, "{name}");
+            assert_eq!(resolver.lookup(name, 9092), want, "{name}");
         }
         let text = std::fs::read_to_string(names.file("default")).unwrap();
         assert!(
-            text.contains("127.0.10.2 shop-1.brokers.default shop-1.brokers\n"),
+            text.contains("127.0.10.2+1000 shop-1.brokers.default shop-1.brokers\n"),
             "{text}"
         );
     }

@@ -1,4 +1,4 @@
-//! What do the core kinds' JSON schemas not say: list-map keys, atomic structs and defaults?
+//! What do the core kinds' JSON schemas not say: list-map keys, atomic structs, defaults and zero values?
 //!
 //! k8s-openapi carries neither `x-kubernetes-list-type` nor defaults. The rows are the `+listType`, `+listMapKey`,
 //! `+structType` and `+mapType` markers of `k8s.io/api` 0.34 and the defaults of `pkg/apis/*/v1/defaults.go`, for the
@@ -145,6 +145,61 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// (definition suffix, field, zero value as JSON): fields that Go's types hold in every object, because they are structs
+/// and not pointers, or are written without `omitempty`. Nobody adds such a field, so a plain write does not own it by
+/// its own path: `f:spec` of a created Lease has no `"."`, that of a custom kind has.
+const ZEROS: &[(&str, &str, &str)] = &[
+    ("core.v1.Namespace", "spec", "{}"),
+    ("core.v1.Namespace", "status", "{}"),
+    ("core.v1.Pod", "spec", "{}"),
+    ("core.v1.Pod", "status", "{}"),
+    ("core.v1.PodTemplateSpec", "metadata", "{}"),
+    ("core.v1.PodTemplateSpec", "spec", "{}"),
+    ("core.v1.PodSpec", "containers", "null"),
+    ("core.v1.Container", "resources", "{}"),
+    ("core.v1.Service", "spec", "{}"),
+    ("core.v1.Service", "status", "{}"),
+    ("core.v1.ServiceStatus", "loadBalancer", "{}"),
+    ("core.v1.PersistentVolumeClaim", "spec", "{}"),
+    ("core.v1.PersistentVolumeClaim", "status", "{}"),
+    ("core.v1.PersistentVolumeClaimSpec", "resources", "{}"),
+    ("core.v1.Event", "involvedObject", "{}"),
+    ("core.v1.Event", "source", "{}"),
+    ("core.v1.Event", "firstTimestamp", "null"),
+    ("core.v1.Event", "lastTimestamp", "null"),
+    ("core.v1.Event", "eventTime", "null"),
+    ("core.v1.Event", "reportingComponent", "\"\""),
+    ("core.v1.Event", "reportingInstance", "\"\""),
+    ("apps.v1.StatefulSet", "spec", "{}"),
+    ("apps.v1.StatefulSet", "status", "{}"),
+    ("apps.v1.StatefulSetSpec", "selector", "null"),
+    ("apps.v1.StatefulSetSpec", "template", "{}"),
+    ("apps.v1.StatefulSetSpec", "serviceName", r#""""#),
+    ("apps.v1.StatefulSetSpec", "updateStrategy", "{}"),
+    ("apps.v1.StatefulSetStatus", "replicas", "0"),
+    ("apps.v1.StatefulSetStatus", "availableReplicas", "0"),
+    ("apps.v1.Deployment", "spec", "{}"),
+    ("apps.v1.Deployment", "status", "{}"),
+    ("apps.v1.DeploymentSpec", "selector", "null"),
+    ("apps.v1.DeploymentSpec", "template", "{}"),
+    ("apps.v1.DeploymentSpec", "strategy", "{}"),
+    ("policy.v1.PodDisruptionBudget", "spec", "{}"),
+    ("policy.v1.PodDisruptionBudget", "status", "{}"),
+    (
+        "policy.v1.PodDisruptionBudgetStatus",
+        "disruptionsAllowed",
+        "0",
+    ),
+    ("policy.v1.PodDisruptionBudgetStatus", "currentHealthy", "0"),
+    ("policy.v1.PodDisruptionBudgetStatus", "desiredHealthy", "0"),
+    ("policy.v1.PodDisruptionBudgetStatus", "expectedPods", "0"),
+    ("networking.v1.NetworkPolicy", "spec", "{}"),
+    ("networking.v1.NetworkPolicySpec", "podSelector", "{}"),
+    ("rbac.v1.Role", "rules", "null"),
+    ("rbac.v1.RoleBinding", "roleRef", "{}"),
+    ("coordination.v1.Lease", "spec", "{}"),
+];
+
 /// Fields the Go types declare without `omitempty`, so JSON schemas demand them though the API server does not.
 const NOT_REQUIRED: &[(&str, &str)] = &[("apps.v1.StatefulSetSpec", "serviceName")];
 
@@ -171,6 +226,11 @@ pub(crate) fn complete(definition: &str, schema: &mut Schema) {
         let default: Value =
             serde_json::from_str(text).expect("the table holds JSON, as a test shows");
         edit(schema, field, |node| node.default = Some(default));
+    }
+    for (_, field, text) in ZEROS.iter().filter(|(suffix, ..)| is(suffix)) {
+        let zero: Value =
+            serde_json::from_str(text).expect("the table holds JSON, as a test shows");
+        edit(schema, field, |node| node.zero = Some(zero));
     }
     for (_, field) in NOT_REQUIRED.iter().filter(|(suffix, _)| is(suffix)) {
         schema.required.retain(|name| name != field);

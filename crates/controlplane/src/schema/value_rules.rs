@@ -55,14 +55,13 @@ impl ValueRules {
 
     fn check_string(&self, text: &str, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
         let length = text.chars().count() as u64;
+        // As in go-openapi, the first of these three that is broken is the one that is told.
         if let Some(max) = self.max_length.filter(|max| length > *max) {
             errors.push(FieldError::too_long(path, max));
-        }
-        if let Some(min) = self.min_length.filter(|min| length < *min) {
+        } else if let Some(min) = self.min_length.filter(|min| length < *min) {
             let detail = format!("{path} in body should be at least {min} chars long");
             errors.push(FieldError::invalid(path, value, &detail));
-        }
-        if let Some((source, _)) = self
+        } else if let Some((source, _)) = self
             .pattern
             .as_ref()
             .filter(|(_, regex)| !regex.is_match(text))

@@ -77,15 +77,26 @@ pub fn effective_config(
     identity: &Identity,
     settings: &Settings,
 ) -> BTreeMap<String, String> {
-    let replicas = identity.broker_count().clamp(1, 3).to_string();
-    let mut config = BTreeMap::from([
-        (
-            "auto.create.topics.enable".to_owned(),
-            settings.auto_create_topics.to_string(),
-        ),
-        ("default.replication.factor".to_owned(), replicas.clone()),
-        ("offsets.topic.replication.factor".to_owned(), replicas),
-    ]);
+    let replicas = identity.broker_count().clamp(1, 3);
+    // Kafka's own default is 2 of 3; a smaller cluster would otherwise refuse every transaction.
+    let in_sync = replicas.min(2);
+    let replicated = [
+        ("default.replication.factor", replicas),
+        ("offsets.topic.replication.factor", replicas),
+        ("transaction.state.log.replication.factor", replicas),
+        ("transaction.state.log.min.isr", in_sync),
+    ];
+    let mut config = BTreeMap::from([(
+        "auto.create.topics.enable".to_owned(),
+        settings.auto_create_topics.to_string(),
+    )]);
+    // Only what this version's broker accepts: it refuses to start with a key that it does not serve.
+    config.extend(
+        replicated
+            .map(|(key, value)| (key.to_owned(), value.to_string()))
+            .into_iter()
+            .filter(|(key, value)| config::broker_keys::check(key, value).is_ok()),
+    );
     config.extend(cluster.config.clone());
     config
 }
@@ -101,4 +112,55 @@ pub fn static_config_hash(config: &BrokerConfig) -> String {
         .iter()
         .take(8)
         .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Known, assign};
+
+    fn effective(brokers: i32, config: &str) -> BTreeMap<String, String> {
+        let yaml = format!(
+            "metadata: {{name: shop, namespace: default}}\napiVersion: tidemark.dev/v1alpha1\nkind: KafkaCluster\nspec: {{pools: [{{name: a, roles: [broker, controller], replicas: {brokers}, storage: {{size: 1Gi}}}}], config: {{{config}}}}}"
+        );
+        let object: v1alpha1::KafkaCluster = serde_yaml::from_str(&yaml).expect("it parses");
+        let cluster = crate::validate::cluster(&object).expect("it is valid");
+        let identity = assign(&cluster, "uid", &Known::default());
+        effective_config(&cluster, &identity, &Settings::default())
+    }
+
+    #[test]
+    fn internal_topics_have_as_many_replicas_as_there_are_brokers_up_to_three() {
+        for (brokers, replicas, in_sync) in
+            [(1, "1", "1"), (2, "2", "2"), (3, "3", "2"), (5, "3", "2")]
+        {
+            let config = effective(brokers, "");
+            for key in [
+                "default.replication.factor",
+                "offsets.topic.replication.factor",
+                "transaction.state.log.replication.factor",
+            ] {
+                let served = config::broker_keys::check(key, replicas).is_ok();
+                let expected = served.then_some(replicas);
+                assert_eq!(
+                    config.get(key).map(String::as_str),
+                    expected,
+                    "{key}, {brokers} brokers"
+                );
+            }
+            let key = "transaction.state.log.min.isr";
+            let served = config::broker_keys::check(key, in_sync).is_ok();
+            assert_eq!(
+                config.get(key).map(String::as_str),
+                served.then_some(in_sync)
+            );
+        }
+        assert!(effective(1, "").contains_key("offsets.topic.replication.factor"));
+    }
+
+    #[test]
+    fn what_the_user_says_goes_before_the_defaults() {
+        let config = effective(3, "default.replication.factor: '2'");
+        assert_eq!(config["default.replication.factor"], "2");
+    }
 }

@@ -113,20 +113,27 @@ fn container(cluster: &ValidatedCluster, pool: &ValidatedPool, settings: &Settin
         .map(|listener| port(&listener.name, listener.port))
         .collect();
     ports.extend([port("rpc", names::RPC_PORT), port("http", names::HTTP_PORT)]);
-    Container {
+    let image = cluster.image.as_ref().unwrap_or(&settings.image);
+    let container = Container {
         name: names::CONTAINER.into(),
-        image: Some(
-            cluster
-                .image
-                .clone()
-                .unwrap_or_else(|| settings.image.clone()),
-        ),
+        image: Some(image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
+        // The operator's conditions show why a broker does not start.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         command: Some(vec!["tidemark".into()]),
         args: Some(args.map(str::to_owned).to_vec()),
         env: Some(vec![field_env("POD_NAME", "metadata.name")]),
         ports: Some(ports),
         resources: resources(&pool.resources),
+        security_context: Some(unprivileged()),
+        volume_mounts: Some(volume_mounts()),
+        ..Container::default()
+    };
+    with_probes(container)
+}
+
+fn with_probes(container: Container) -> Container {
+    Container {
         // Recovering a large log after a crash takes minutes; nothing kills the process meanwhile.
         startup_probe: Some(Probe {
             period_seconds: Some(1),
@@ -144,30 +151,37 @@ fn container(cluster: &ValidatedCluster, pool: &ValidatedPool, settings: &Settin
             failure_threshold: Some(6),
             ..probe("/healthz")
         }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(vec![
-            VolumeMount {
-                name: names::DATA_VOLUME.into(),
-                mount_path: names::DATA_DIR.into(),
-                ..VolumeMount::default()
-            },
-            VolumeMount {
-                name: "config".into(),
-                mount_path: names::CONFIG_DIR.into(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            },
-        ]),
-        ..Container::default()
+        ..container
     }
+}
+
+/// What no container of ours needs it does not have (Pod Security Standards, "restricted").
+pub(crate) fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn volume_mounts() -> Vec<VolumeMount> {
+    vec![
+        VolumeMount {
+            name: names::DATA_VOLUME.into(),
+            mount_path: names::DATA_DIR.into(),
+            ..VolumeMount::default()
+        },
+        VolumeMount {
+            name: "config".into(),
+            mount_path: names::CONFIG_DIR.into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        },
+    ]
 }
 
 /// Without a wish of the user, pods spread over machines as far as that is possible.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use config::{KeyError, TopicKind, broker_keys, topic_keys};
+use config::{KeyError, broker_keys, topic_keys};
 
 use super::FieldError;
 
@@ -62,12 +62,12 @@ pub(super) fn check_topic(
 ) {
     let before = errors.len();
     for (key, value) in config {
-        if let Err(error) = topic_keys::check(TopicKind::User, key, value) {
+        if let Err(error) = topic_keys::check(key, value) {
             errors.push(refused(format!("{path}[{key}]"), error));
         }
     }
     if errors.len() == before
-        && let Err(error) = topic_keys::check_all(TopicKind::User, config)
+        && let Err(error) = topic_keys::check_all(config)
     {
         errors.push(refused(path.to_owned(), error));
     }

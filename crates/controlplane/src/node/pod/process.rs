@@ -41,7 +41,8 @@ const INHERITED: &[&str] = &[
     "TZ",
     "LANG",
     "LC_ALL",
-    "RUST_LOG",
+    "TIDEMARK_LOG",
+    "TIDEMARK_LOG_FORMAT",
     "RUST_BACKTRACE",
     "SSL_CERT_FILE",
 ];

@@ -88,8 +88,8 @@ async fn running_member(stack: &Stack, index: u32) -> u32 {
     assert_eq!(ip, expected.to_string());
     let name = format!("shop-{index}.brokers.default.svc.cluster.local");
     assert_eq!(
-        stack.resolver.lookup(&name),
-        [std::net::IpAddr::V4(expected)]
+        stack.resolver.lookup(&name, 9092),
+        [std::net::SocketAddr::from((expected, 9092))]
     );
     let data = stack
         .directory

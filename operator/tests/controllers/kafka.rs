@@ -1,0 +1,467 @@
+//! What do the clusters' brokers say? A stateful model of Kafka's admin side, in place of the brokers.
+//!
+//! Which brokers are up follows the pods that the machine reports; a replica is in sync when its broker is up and has caught up. Topics
+//! outlive pods and go with the volume claims. Refusals are Apache Kafka's: error codes and, in essence, texts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use operator::admin::{
+    AdminError, Answers, ClusterHealth, ConfigChange, KafkaAdmin, KafkaEndpoint, NewTopic,
+};
+use operator_core::topic::{ObservedPartition, ObservedTopic};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use types::ErrorCode;
+
+/// All Kafka clusters of one world.
+#[derive(Debug, Default)]
+pub(crate) struct Kafka {
+    clusters: Mutex<BTreeMap<Name, Cluster>>,
+    faults: Option<Mutex<SmallRng>>,
+    health_calls: AtomicU64,
+}
+
+/// Namespace and name of a KafkaCluster.
+type Name = (String, String);
+
+#[derive(Debug, Default)]
+struct Cluster {
+    /// By pod, in the order of their names.
+    brokers: BTreeMap<String, Broker>,
+    topics: BTreeMap<String, Topic>,
+    /// Brokers that come back stay behind until this ends.
+    lagging: bool,
+    created: Vec<String>,
+    next_id: u64,
+}
+
+/// A registered broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broker {
+    /// The pod that it runs in; another uid is a restart.
+    pub(crate) uid: String,
+    pub(crate) node_id: i32,
+    pub(crate) up: bool,
+    behind: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Topic {
+    id: String,
+    /// The pods with a replica, by partition.
+    partitions: Vec<Vec<String>>,
+    config: BTreeMap<String, String>,
+}
+
+/// One call in this many fails, once before and once after it was done, when there are faults.
+const FAULTY: u32 = 20;
+
+impl Kafka {
+    /// Calls fail now and then, with done or undone work behind them.
+    pub(crate) fn faulty(seed: u64) -> Self {
+        Self {
+            faults: Some(Mutex::new(SmallRng::seed_from_u64(seed))),
+            ..Self::default()
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Cluster>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at<T>(&self, namespace: &str, name: &str, act: impl FnOnce(&mut Cluster) -> T) -> T {
+        act(self
+            .lock()
+            .entry((namespace.to_owned(), name.to_owned()))
+            .or_default())
+    }
+
+    /// The machine reports the broker pods of a cluster: pod -> (uid, node id, Ready).
+    pub(crate) fn observe(
+        &self,
+        namespace: &str,
+        name: &str,
+        pods: &BTreeMap<String, (String, i32, bool)>,
+    ) {
+        self.at(namespace, name, |cluster| cluster.observe(pods));
+    }
+
+    /// The clusters that have data.
+    pub(crate) fn known(&self) -> Vec<Name> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// The last volume of a cluster is gone, and the records with it.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.lock().remove(name);
+    }
+
+    /// Brokers that come back stay out of sync until `lag` is called with `false`.
+    pub(crate) fn lag(&self, namespace: &str, name: &str, lagging: bool) {
+        self.at(namespace, name, |cluster| {
+            cluster.lagging = lagging;
+            for broker in cluster.brokers.values_mut() {
+                broker.behind &= lagging || !broker.up;
+            }
+        });
+    }
+
+    /// How often any cluster was asked for its health.
+    pub(crate) fn health_calls(&self) -> u64 {
+        self.health_calls.load(Ordering::Relaxed)
+    }
+
+    /// Partitions and configuration of a topic, if there is one.
+    pub(crate) fn topic(
+        &self,
+        namespace: &str,
+        cluster: &str,
+        topic: &str,
+    ) -> Option<(usize, BTreeMap<String, String>)> {
+        self.at(namespace, cluster, |cluster| {
+            let topic = cluster.topics.get(topic)?;
+            Some((topic.partitions.len(), topic.config.clone()))
+        })
+    }
+
+    /// Names of all topics of a cluster.
+    pub(crate) fn topics(&self, namespace: &str, cluster: &str) -> Vec<String> {
+        self.at(namespace, cluster, |cluster| {
+            cluster.topics.keys().cloned().collect()
+        })
+    }
+
+    /// How often a topic of this name was created.
+    pub(crate) fn creations(&self, namespace: &str, cluster: &str, topic: &str) -> usize {
+        self.at(namespace, cluster, |cluster| {
+            cluster.created.iter().filter(|name| *name == topic).count()
+        })
+    }
+
+    /// Somebody changes a topic with Kafka's own tools.
+    pub(crate) fn by_hand(
+        &self,
+        namespace: &str,
+        cluster: &str,
+        topic: &str,
+        partitions: Option<usize>,
+        config: &[(&str, &str)],
+    ) {
+        self.at(namespace, cluster, |cluster| {
+            let up = cluster.up();
+            let Some(topic) = cluster.topics.get_mut(topic) else {
+                return;
+            };
+            if let Some(count) = partitions {
+                topic.grow(count, &up);
+            }
+            let pairs = config
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            topic.config.extend(pairs);
+        });
+    }
+
+    /// Somebody deletes a topic with Kafka's own tools.
+    pub(crate) fn delete_by_hand(&self, namespace: &str, cluster: &str, topic: &str) {
+        self.at(namespace, cluster, |cluster| cluster.topics.remove(topic));
+    }
+
+    /// Why the healthy broker in this pod must not restart now, if it must not.
+    pub(crate) fn why_not_restart(&self, namespace: &str, pod: &str) -> Option<String> {
+        let clusters = self.lock();
+        let (_, cluster) = clusters
+            .iter()
+            .find(|((at, _), cluster)| at == namespace && cluster.brokers.contains_key(pod))?;
+        if !cluster.brokers[pod].up {
+            return None;
+        }
+        let down: Vec<&String> = cluster
+            .brokers
+            .iter()
+            .filter(|(name, broker)| *name != pod && !broker.up)
+            .map(|(name, _)| name)
+            .collect();
+        let behind = cluster.under_replicated();
+        (!down.is_empty() || !behind.is_empty()).then(|| {
+            format!(
+                "{namespace}/{pod} restarted while {down:?} are down and {behind:?} are not in sync"
+            )
+        })
+    }
+
+    /// Carries out a call on a reachable cluster, with the faults of the seed around it.
+    fn call<T>(
+        &self,
+        at: &KafkaEndpoint,
+        act: impl FnOnce(&mut Cluster) -> T,
+    ) -> Result<T, AdminError> {
+        let unreachable =
+            |why: &str| AdminError::Unreachable(format!("{why} ({}/{})", at.namespace, at.cluster));
+        let fate = self.faults.as_ref().map_or(FAULTY, |dice| {
+            dice.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .random_range(0..FAULTY)
+        });
+        if fate == 0 {
+            return Err(unreachable("injected before the call"));
+        }
+        let expected = format!(
+            "{}-bootstrap.{}.svc.cluster.local",
+            at.cluster, at.namespace
+        );
+        assert_eq!(
+            at.host, expected,
+            "the operator asks at a name that nobody resolves"
+        );
+        let mut clusters = self.lock();
+        let name = (at.namespace.clone(), at.cluster.clone());
+        let cluster = clusters
+            .get_mut(&name)
+            .filter(|cluster| cluster.brokers.values().any(|broker| broker.up));
+        let Some(cluster) = cluster else {
+            return Err(unreachable("connection refused"));
+        };
+        let answer = act(cluster);
+        if fate == 1 {
+            return Err(unreachable("injected after the call was done"));
+        }
+        Ok(answer)
+    }
+
+    fn each<I, T>(
+        &self,
+        at: &KafkaEndpoint,
+        items: Vec<I>,
+        mut act: impl FnMut(&mut Cluster, I) -> Result<T, AdminError>,
+    ) -> Answers<T> {
+        self.call(at, |cluster| {
+            items.into_iter().map(|item| act(cluster, item)).collect()
+        })
+    }
+}
+
+impl Cluster {
+    fn observe(&mut self, pods: &BTreeMap<String, (String, i32, bool)>) {
+        for (name, broker) in &mut self.brokers {
+            let stays = pods
+                .get(name)
+                .is_some_and(|(uid, _, ready)| *ready && *uid == broker.uid);
+            if broker.up && !stays {
+                broker.up = false;
+                broker.behind = true;
+            }
+        }
+        for (name, (uid, node_id, ready)) in pods {
+            let fresh = Broker {
+                uid: uid.clone(),
+                node_id: *node_id,
+                up: false,
+                behind: false,
+            };
+            let broker = self.brokers.entry(name.clone()).or_insert(fresh);
+            broker.node_id = *node_id;
+            if *ready && !broker.up {
+                broker.up = true;
+                broker.uid.clone_from(uid);
+                broker.behind &= self.lagging;
+            }
+        }
+    }
+
+    fn up(&self) -> Vec<String> {
+        let up = self.brokers.iter().filter(|(_, broker)| broker.up);
+        up.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn in_sync(&self, pod: &str) -> bool {
+        self.brokers
+            .get(pod)
+            .is_some_and(|broker| broker.up && !broker.behind)
+    }
+
+    fn under_replicated(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, topic) in &self.topics {
+            for (index, replicas) in topic.partitions.iter().enumerate() {
+                if !replicas.iter().all(|pod| self.in_sync(pod)) {
+                    found.push(format!("{name}-{index}"));
+                }
+            }
+        }
+        found
+    }
+
+    fn describe(&self, topic: &str) -> Option<ObservedTopic> {
+        let topic = self.topics.get(topic)?;
+        let partition = |replicas: &Vec<String>| ObservedPartition {
+            replicas: replicas.len(),
+            in_sync: replicas.iter().filter(|pod| self.in_sync(pod)).count(),
+            has_leader: replicas.iter().any(|pod| self.in_sync(pod)),
+        };
+        Some(ObservedTopic {
+            topic_id: topic.id.clone(),
+            partitions: topic.partitions.iter().map(partition).collect(),
+            config: topic.config.clone(),
+        })
+    }
+
+    fn create(&mut self, new: NewTopic) -> Result<(), AdminError> {
+        if self.topics.contains_key(&new.name) {
+            return refuse(
+                ErrorCode::TopicAlreadyExists,
+                format!("Topic '{}' already exists.", new.name),
+            );
+        }
+        let up = self.up();
+        let factor = new.replication_factor.map_or(up.len().min(3), |factor| {
+            usize::try_from(factor).unwrap_or(0)
+        });
+        if factor > up.len() {
+            return refuse(
+                ErrorCode::InvalidReplicationFactor,
+                format!(
+                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only {} broker(s) are registered.",
+                    up.len()
+                ),
+            );
+        }
+        let count = new
+            .partitions
+            .map_or(1, |count| usize::try_from(count).unwrap_or(1));
+        self.next_id += 1;
+        let mut topic = Topic {
+            id: format!("topic-{}", self.next_id),
+            partitions: vec![up[..factor].to_vec()],
+            config: new.config,
+        };
+        topic.grow(count, &up);
+        self.created.push(new.name.clone());
+        self.topics.insert(new.name, topic);
+        Ok(())
+    }
+
+    fn grow(&mut self, name: &str, count: i32) -> Result<(), AdminError> {
+        let up = self.up();
+        let topic = self.topics.get_mut(name).ok_or_else(unknown)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        if count <= topic.partitions.len() {
+            return refuse(
+                ErrorCode::InvalidPartitions,
+                format!(
+                    "The topic {name} currently has {} partition(s); {count} would not be an increase.",
+                    topic.partitions.len()
+                ),
+            );
+        }
+        topic.grow(count, &up);
+        Ok(())
+    }
+
+    fn alter(&mut self, change: ConfigChange) -> Result<(), AdminError> {
+        let topic = self.topics.get_mut(&change.topic).ok_or_else(unknown)?;
+        topic.config.extend(change.set);
+        topic.config.retain(|key, _| !change.unset.contains(key));
+        Ok(())
+    }
+
+    fn delete(&mut self, name: &str) -> Result<(), AdminError> {
+        self.topics.remove(name).map(|_| ()).ok_or_else(unknown)
+    }
+}
+
+impl Topic {
+    /// Adds partitions with as many replicas as the first, on the brokers in turn.
+    fn grow(&mut self, count: usize, up: &[String]) {
+        let factor = self.partitions[0].len().min(up.len());
+        while self.partitions.len() < count {
+            let first = self.partitions.len();
+            let replicas = (0..factor).map(|next| up[(first + next) % up.len()].clone());
+            self.partitions.push(replicas.collect());
+        }
+    }
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, AdminError> {
+    Err(AdminError::Refused {
+        code,
+        message: message.into(),
+    })
+}
+
+fn unknown() -> AdminError {
+    AdminError::Refused {
+        code: ErrorCode::UnknownTopicOrPartition,
+        message: "This server does not host this topic-partition.".into(),
+    }
+}
+
+impl KafkaAdmin for Kafka {
+    fn health<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+    ) -> BoxFuture<'a, Result<ClusterHealth, AdminError>> {
+        async move {
+            self.health_calls.fetch_add(1, Ordering::Relaxed);
+            self.call(at, |cluster| ClusterHealth {
+                under_replicated: cluster.under_replicated(),
+                active_controller: cluster
+                    .brokers
+                    .values()
+                    .filter(|broker| broker.up)
+                    .map(|broker| broker.node_id)
+                    .min(),
+            })
+        }
+        .boxed()
+    }
+
+    fn describe_topics<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+        topics: Vec<String>,
+    ) -> BoxFuture<'a, Answers<Option<ObservedTopic>>> {
+        async move { self.each(at, topics, |cluster, topic| Ok(cluster.describe(&topic))) }.boxed()
+    }
+
+    fn create_topics<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+        topics: Vec<NewTopic>,
+    ) -> BoxFuture<'a, Answers<()>> {
+        async move { self.each(at, topics, Cluster::create) }.boxed()
+    }
+
+    fn grow_topics<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+        topics: Vec<(String, i32)>,
+    ) -> BoxFuture<'a, Answers<()>> {
+        async move {
+            self.each(at, topics, |cluster, (topic, count)| {
+                cluster.grow(&topic, count)
+            })
+        }
+        .boxed()
+    }
+
+    fn alter_configs<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+        changes: Vec<ConfigChange>,
+    ) -> BoxFuture<'a, Answers<()>> {
+        async move { self.each(at, changes, Cluster::alter) }.boxed()
+    }
+
+    fn delete_topics<'a>(
+        &'a self,
+        at: &'a KafkaEndpoint,
+        topics: Vec<String>,
+    ) -> BoxFuture<'a, Answers<()>> {
+        async move { self.each(at, topics, |cluster, topic| cluster.delete(&topic)) }.boxed()
+    }
+}
