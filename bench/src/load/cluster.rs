@@ -57,6 +57,8 @@ fn metadata(target: &Target, topic: &str) -> anyhow::Result<MetadataResponse> {
             name: Some(topic.to_owned()),
             ..Default::default()
         }]),
+        // The wait for a deletion must not create the topic again.
+        allow_auto_topic_creation: false,
         ..Default::default()
     };
     target.any()?.call(METADATA, &request)
@@ -70,38 +72,48 @@ pub(crate) fn leaders(target: &Target, topic: &str) -> anyhow::Result<Leaders> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let response = metadata(target, topic)?;
-        let found = &response.topics[0];
-        let ready = found.error_code == 0
-            && !found.partitions.is_empty()
-            && found.partitions.iter().all(|p| {
-                p.error_code == 0 && p.leader_id >= 0 && p.isr_nodes.len() == p.replica_nodes.len()
-            });
-        if ready {
-            let address: BTreeMap<i32, String> = response
-                .brokers
-                .iter()
-                .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
-                .collect();
-            let mut leaders = Leaders::new();
-            for partition in &found.partitions {
-                let leader = address
-                    .get(&partition.leader_id)
-                    .context("a leader that is no broker")?;
-                leaders
-                    .entry(leader.clone())
-                    .or_default()
-                    .push(partition.partition_index);
-            }
-            return Ok(leaders);
+        if let Some(found) = leaders_of(&response) {
+            return Ok(found);
         }
         if Instant::now() > deadline {
             bail!(
-                "topic {topic} of {} has no leaders after {} s: {found:?}",
+                "topic {topic} of {} has no leaders after {} s: {:?}",
                 target.name,
-                PATIENCE.as_secs()
+                PATIENCE.as_secs(),
+                response.topics
             );
         }
     }
+}
+
+fn addresses(response: &MetadataResponse) -> BTreeMap<i32, String> {
+    response
+        .brokers
+        .iter()
+        .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
+        .collect()
+}
+
+/// None while a partition has no leader or an incomplete ISR.
+fn leaders_of(response: &MetadataResponse) -> Option<Leaders> {
+    let found = response.topics.first()?;
+    let ready = found.error_code == 0
+        && !found.partitions.is_empty()
+        && found.partitions.iter().all(|p| {
+            p.error_code == 0 && p.leader_id >= 0 && p.isr_nodes.len() == p.replica_nodes.len()
+        });
+    if !ready {
+        return None;
+    }
+    let address = addresses(response);
+    let mut leaders = Leaders::new();
+    for partition in &found.partitions {
+        leaders
+            .entry(address.get(&partition.leader_id)?.clone())
+            .or_default()
+            .push(partition.partition_index);
+    }
+    Some(leaders)
 }
 
 /// Address of the controller, or of the first broker.

@@ -8,7 +8,7 @@ use wire::messages::ProduceRequest;
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 
 use super::connection::Connection;
-use super::produce::PRODUCE;
+use super::produce::{PRODUCE, await_writable, now_ms};
 use super::{Figure, Target, cluster};
 
 const WARM_UP: u32 = 300;
@@ -22,9 +22,10 @@ pub(crate) fn run(
 ) -> anyhow::Result<Vec<Figure>> {
     let leaders = cluster::leaders(target, topic)?;
     let (leader, _) = leaders.first_key_value().context("no leader")?;
+    await_writable(leader, topic, &[0])?;
     let mut connection = Connection::open(leader)?;
     let mut builder = BatchBuilder::new();
-    builder.push(0, None, Some(&vec![b'x'; record_bytes]));
+    builder.push(now_ms(), None, Some(&vec![b'x'; record_bytes]));
     let request = ProduceRequest {
         transactional_id: None,
         acks: -1,

@@ -11,6 +11,7 @@ mod latency;
 mod process;
 mod produce;
 mod report;
+mod start;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,12 @@ struct Args {
     /// NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]: a cluster, and its broker processes for CPU and memory
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
+    /// NAME=COMMAND: starts that target's stopped cluster (for --load start)
+    #[arg(long = "start")]
+    starts: Vec<String>,
+    /// NAME=COMMAND: stops it again
+    #[arg(long = "stop")]
+    stops: Vec<String>,
     /// Loads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Load::Latency, Load::Produce, Load::Consume])]
     load: Vec<Load>,
@@ -51,6 +58,9 @@ struct Args {
     /// Requests of one latency run
     #[arg(long, default_value_t = 3_000)]
     requests: u32,
+    /// Leave the throughput topics for later runs of consume alone
+    #[arg(long)]
+    keep: bool,
     /// Where to write all figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -65,18 +75,25 @@ enum Load {
     Produce,
     /// Everything that the last produce run left, from the start
     Consume,
+    /// From starting the stopped brokers to the first acknowledged record of a new topic
+    Start,
 }
 
 /// Parses the command line, runs everything, prints the table.
 pub(crate) fn run() -> anyhow::Result<()> {
     let args = Args::parse();
+    anyhow::ensure!(
+        !args.load.contains(&Load::Start) || args.load.len() == 1,
+        "--load start runs alone: it stops the cluster between its runs"
+    );
     let targets = args
         .targets
         .iter()
         .map(|text| Target::parse(text))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut figures = Vec::new();
-    for target in &targets {
+    let starting = args.load.contains(&Load::Start);
+    for target in targets.iter().filter(|_| !starting) {
         figures.extend(process::memory(target, "idle"));
     }
     for repeat in 0..args.repeats {
@@ -88,11 +105,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 figures.extend(found);
             }
         }
+        if args.load.contains(&Load::Produce) && !args.keep {
+            for target in &targets {
+                cluster::delete_topic(target, &topic(&args, Load::Produce, repeat))?;
+            }
+        }
     }
-    for target in &targets {
+    for target in targets.iter().filter(|_| !starting) {
         figures.extend(process::memory(target, "loaded"));
-        cluster::delete_topic(target, &topic(&args, Load::Produce))?;
-        cluster::delete_topic(target, &topic(&args, Load::Latency))?;
+        cluster::delete_topic(target, &topic(&args, Load::Latency, 0))?;
     }
     report::print(&figures)?;
     if let Some(path) = &args.json {
@@ -102,18 +123,19 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Topics carry the replication factor, so that runs with another one do not meet.
-fn topic(args: &Args, load: Load) -> String {
-    let kind = if load == Load::Latency {
-        "latency"
-    } else {
-        "throughput"
-    };
-    format!("bench-{kind}-rf{}", args.replication_factor)
+/// Topics carry the replication factor, so that runs with another one do not meet; each throughput run has a topic
+/// of its own, since a client may meet what is left of a topic deleted a moment ago under the same name.
+fn topic(args: &Args, load: Load, repeat: u32) -> String {
+    let factor = args.replication_factor;
+    match load {
+        Load::Latency => format!("bench-latency-rf{factor}"),
+        Load::Start => format!("bench-start-rf{factor}-{repeat}"),
+        Load::Produce | Load::Consume => format!("bench-throughput-rf{factor}-{repeat}"),
+    }
 }
 
 fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<Vec<Figure>> {
-    let topic = topic(args, load);
+    let topic = topic(args, load, repeat);
     let shape = produce::Shape {
         record_bytes: args.record_bytes,
         batch_records: args.batch_records,
@@ -125,13 +147,16 @@ fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<
             latency::run(target, &topic, args.requests, args.record_bytes)
         }
         Load::Produce => {
-            // A fresh topic each time, so that consume reads exactly one run.
-            if repeat > 0 {
-                cluster::delete_topic(target, &topic)?;
-            }
             cluster::ensure_topic(target, &topic, args.partitions, args.replication_factor)?;
             produce::run(target, &topic, &shape)
         }
         Load::Consume => consume::run(target, &topic),
+        Load::Start => {
+            let (start, stop) = (
+                start::command(&args.starts, target, "--start")?,
+                start::command(&args.stops, target, "--stop")?,
+            );
+            start::run(target, &topic, args.replication_factor, start, stop)
+        }
     }
 }

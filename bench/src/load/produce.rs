@@ -33,6 +33,9 @@ pub(crate) fn run(target: &Target, topic: &str, shape: &Shape) -> anyhow::Result
     let partitions: usize = leaders.values().map(Vec::len).sum();
     let batch_bytes = (shape.record_bytes * shape.batch_records) as u64;
     let rounds = (shape.megabytes * 1_000_000 / batch_bytes / partitions as u64).max(1);
+    for (leader, mine) in &leaders {
+        await_writable(leader, topic, mine)?;
+    }
     let cpu = process::cpu_seconds(target);
     let start = Instant::now();
     let results: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
@@ -68,6 +71,58 @@ pub(crate) fn run(target: &Target, topic: &str, shape: &Shape) -> anyhow::Result
     Ok(figures)
 }
 
+/// Produces one record to each partition of a new topic: a broker may know that it leads (and say so in its metadata)
+/// a moment before it takes batches, which Apache Kafka then refuses with NOT_LEADER_OR_FOLLOWER.
+pub(crate) fn await_writable(leader: &str, topic: &str, partitions: &[i32]) -> anyhow::Result<()> {
+    let mut connection = Connection::open(leader)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for partition in partitions {
+        let mut builder = BatchBuilder::new();
+        builder.push(now_ms(), None, Some(b"first"));
+        let data = PartitionProduceData {
+            index: *partition,
+            records: Some(builder.build()?),
+            ..Default::default()
+        };
+        let request = request(topic, vec![data]);
+        loop {
+            let response = connection.call(PRODUCE, &request)?;
+            let code = response.responses[0].partition_responses[0].error_code;
+            match ErrorCode::from_code(code) {
+                Some(ErrorCode::None) => break,
+                Some(code) if code.is_retriable() && Instant::now() < deadline => {}
+                code => bail!("partition {partition} refused its first record: {code:?}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Records of 1970 would be deleted by retention in the middle of a run.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "milliseconds since 1970 fit 63 bits"
+)]
+pub(crate) fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+fn request(topic: &str, partition_data: Vec<PartitionProduceData>) -> ProduceRequest {
+    ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![TopicProduceData {
+            name: topic.to_owned(),
+            partition_data,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
 fn one_leader(
     leader: &str,
     topic: &str,
@@ -91,20 +146,7 @@ fn one_leader(
                 ..Default::default()
             });
         }
-        connection.send(
-            PRODUCE,
-            &ProduceRequest {
-                transactional_id: None,
-                acks: -1,
-                timeout_ms: 30_000,
-                topic_data: vec![TopicProduceData {
-                    name: topic.to_owned(),
-                    partition_data: data,
-                    ..Default::default()
-                }],
-                ..Default::default()
-            },
-        )?;
+        connection.send(PRODUCE, &request(topic, data))?;
         in_flight += 1;
         if in_flight == IN_FLIGHT {
             acknowledged(&mut connection)?;
@@ -162,7 +204,7 @@ fn batch(shape: &Shape, producer_id: i64, epoch: i16, sequence: i32) -> anyhow::
         BatchBuilder::new().producer(ProducerId(producer_id), ProducerEpoch(epoch), sequence);
     let value = vec![b'v'; shape.record_bytes];
     for _ in 0..shape.batch_records {
-        builder.push(0, None, Some(&value));
+        builder.push(now_ms(), None, Some(&value));
     }
     Ok(builder.build()?)
 }
