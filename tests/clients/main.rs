@@ -1,4 +1,7 @@
 //! Do stock Kafka clients work unchanged against real broker processes?
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod compacted_topic;
 mod kafka_tools;
 mod round_trip;

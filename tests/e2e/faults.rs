@@ -7,15 +7,15 @@ use tests::client_programs::python;
 use tests::cluster::{Cluster, await_some, await_true};
 use tests::{root, skipped};
 
-const PODS: &[&str] = &["shop-main-0", "shop-main-1", "shop-main-2"];
+pub(crate) const PODS: &[&str] = &["shop-main-0", "shop-main-1", "shop-main-2"];
 
-struct Steady {
+pub(crate) struct Steady {
     child: Child,
     acks: std::path::PathBuf,
 }
 
 /// An idempotent librdkafka producer at `rate` records a second for `seconds`.
-fn steady(cluster: &Cluster, rate: u32, seconds: u32) -> Option<Steady> {
+pub(crate) fn steady(cluster: &Cluster, rate: u32, seconds: u32) -> Option<Steady> {
     let acks = cluster.scratch().join("acks.txt");
     let child = Command::new(python()?)
         .arg(root().join("tests/clients/python/confluent_client.py"))
@@ -36,7 +36,7 @@ fn steady(cluster: &Cluster, rate: u32, seconds: u32) -> Option<Steady> {
 }
 
 impl Steady {
-    fn acked_so_far(&self) -> usize {
+    pub(crate) fn acked_so_far(&self) -> usize {
         std::fs::read_to_string(&self.acks)
             .unwrap_or_default()
             .lines()
@@ -44,7 +44,7 @@ impl Steady {
     }
 
     /// Waits for the end; the acked `value -> (partition, offset)` and the longest gap between acks in seconds.
-    fn finish(self) -> (BTreeMap<String, (i32, i64)>, f64) {
+    pub(crate) fn finish(self) -> (BTreeMap<String, (i32, i64)>, f64) {
         let output = self.child.wait_with_output().expect("the producer ends");
         assert!(
             output.status.success(),
@@ -70,7 +70,7 @@ impl Steady {
 }
 
 /// Every record there is: `(value, partition, offset)` in order of partition and offset.
-fn everything(cluster: &Cluster) -> Vec<(String, i32, i64)> {
+pub(crate) fn everything(cluster: &Cluster) -> Vec<(String, i32, i64)> {
     let output = Command::new(python().expect("it was there before"))
         .arg(root().join("tests/clients/python/confluent_client.py"))
         .args(["dump", &cluster.bootstrap(), "orders"])
@@ -96,7 +96,10 @@ fn everything(cluster: &Cluster) -> Vec<(String, i32, i64)> {
 
 /// Acked is a subset of read, at the offset that was acked; none twice; each partition in the order of sending.
 #[track_caller]
-fn assert_exactly_once_in_order(acked: &BTreeMap<String, (i32, i64)>, read: &[(String, i32, i64)]) {
+pub(crate) fn assert_exactly_once_in_order(
+    acked: &BTreeMap<String, (i32, i64)>,
+    read: &[(String, i32, i64)],
+) {
     let mut last_sent: BTreeMap<(i32, u64), u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut at = BTreeMap::new();
@@ -185,6 +188,50 @@ fn a_frozen_leader_truncates_to_its_successors_log_when_it_wakes() {
     crate::replication::assert_logs_equal(&cluster, "orders");
     report(&format!(
         "SIGSTOP of a leader: {} acked, longest gap in acks {gap:.3} s",
+        acked.len()
+    ));
+}
+
+/// Freezes a pod's process for one second and wakes it again.
+fn freeze_one_second(cluster: &Cluster, pod: &str) {
+    let start = std::time::Instant::now();
+    cluster.signal(pod, "STOP");
+    await_true("one second is over", || {
+        start.elapsed() >= std::time::Duration::from_secs(1)
+    });
+    cluster.signal(pod, "CONT");
+}
+
+#[test]
+fn one_second_of_freezing_fences_nobody() {
+    let cluster = Cluster::up("examples/quickstart");
+    let Some(load) = steady(&cluster, 1_000, 15) else {
+        return skipped(
+            "SIGSTOP for one second",
+            "the Python clients: run tests/platform/setup",
+        );
+    };
+    await_true("the producer is under way", || load.acked_so_far() > 500);
+    let address = format!("{}:9092", cluster.pod(PODS[0]).ip);
+    let before = crate::replication::leadership(&address, "orders");
+    assert_eq!(before.len(), 6);
+    for pod in PODS {
+        freeze_one_second(&cluster, pod);
+        let acked = load.acked_so_far();
+        await_true("records are acknowledged again", || {
+            load.acked_so_far() > acked + 100
+        });
+    }
+    let (acked, gap) = load.finish();
+    assert_exactly_once_in_order(&acked, &everything(&cluster));
+    // A broker that was fenced would have lost its leaderships (another leader epoch) and its place in the ISR.
+    assert_eq!(
+        crate::replication::leadership(&address, "orders"),
+        before,
+        "leaders, leader epochs and ISR are as before"
+    );
+    report(&format!(
+        "SIGSTOP of each broker for 1 s: {} acked, no leader epoch moved, longest gap in acks {gap:.3} s",
         acked.len()
     ));
 }

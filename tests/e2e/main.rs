@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod commands;
 mod controller;
+mod crashes;
+mod disks;
 mod faults;
 mod gitops;
 mod lifecycle;
+mod readme;
 mod replication;
+mod transactions;

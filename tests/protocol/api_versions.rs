@@ -4,7 +4,9 @@ use tests::cluster::Cluster;
 use wire::messages::ApiVersionsResponse;
 use wire::{ApiKey, Message as _};
 
-use crate::{Raw, frames};
+use tests::raw::Raw;
+
+use crate::frames;
 
 /// Response header v0 (a bare correlation id) and the body at `version`.
 fn answer(raw: &mut Raw, asked: i16, answered: i16, body: &[u8]) -> ApiVersionsResponse {

@@ -3,7 +3,9 @@
 use tests::cluster::Cluster;
 use wire::ApiKey;
 
-use crate::{Raw, frames};
+use tests::raw::Raw;
+
+use crate::frames;
 
 /// How many mutated frames are sent; `TIDEMARK_FRAMES` asks for more.
 fn frames_to_send() -> u32 {

@@ -1,15 +1,17 @@
 //! How does a test start, disturb and stop a cluster that `tidemark up` runs?
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Next free third byte of a loopback address base; one test binary runs at a time.
-static NEXT_BASE: AtomicU8 = AtomicU8::new(40);
+/// Loopback networks 127.0.N.0/24 that clusters of tests may have.
+const NETWORKS: std::ops::Range<u8> = 20..250;
+/// Bound on the last address of a network while a cluster has it, so that test binaries may run side by side.
+const CLAIM_PORT: u16 = 9;
 
 /// Longest wait for any single condition.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +52,8 @@ pub struct Pod {
     pub name: String,
     /// Loopback address.
     pub ip: String,
+    /// How much higher its ports are than its manifest says.
+    pub port_offset: u16,
     /// Process id, when it runs.
     pub pid: Option<u32>,
     /// Whether the pod's Ready condition is true.
@@ -62,7 +66,76 @@ pub struct Pod {
 #[derive(Debug)]
 pub struct Cluster {
     home: TempDir,
-    address_base: String,
+    /// The arguments of `up` that say where pods are.
+    network: [String; 2],
+    /// Held as long as the cluster is there.
+    _claim: TcpListener,
+    first_address: String,
+}
+
+/// A network that no other cluster of any test has, and the claim on it.
+fn claim_network() -> (u8, TcpListener) {
+    NETWORKS
+        .into_iter()
+        .find_map(|third| {
+            let claim = TcpListener::bind((Ipv4Addr::new(127, 0, third, 254), CLAIM_PORT)).ok()?;
+            Some((third, claim))
+        })
+        .expect("one of 230 loopback networks is free")
+}
+
+/// A `tidemark up` that is a child of the test; killed when dropped.
+#[derive(Debug)]
+pub struct Foreground {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Foreground {
+    /// The process id of `up`.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Sends `signal` (`INT`, `HUP`, `TERM`, `KILL`).
+    pub fn signal(&self, signal: &str) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        // Both fail when it has already ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Sends `signal` (`HUP`, `INT`, `TERM`, `KILL`) to a process.
+///
+/// # Panics
+/// When there is no such process.
+pub fn send_signal(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{signal}"), pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "kill -{signal} {pid}");
 }
 
 fn text(output: &Output) -> String {
@@ -96,10 +169,12 @@ impl Cluster {
             .prefix("tidemark-test-")
             .tempdir()
             .expect("a temporary folder");
-        let third = NEXT_BASE.fetch_add(1, Ordering::Relaxed);
+        let (third, network) = claim_network();
         let cluster = Self {
             home,
-            address_base: format!("127.0.{third}.0"),
+            network: ["--address-base".to_owned(), format!("127.0.{third}.0")],
+            _claim: network,
+            first_address: format!("127.0.{third}.1"),
         };
         std::fs::create_dir(cluster.manifests()).expect("a folder for manifests");
         for entry in std::fs::read_dir(crate::root().join(manifests)).expect("the example exists") {
@@ -115,6 +190,13 @@ impl Cluster {
         cluster
     }
 
+    /// All pods on 127.0.0.1, their ports moved by `base` and more; before it is started.
+    #[must_use]
+    pub fn on_one_address(mut self, base: u16) -> Self {
+        self.network = ["--port-base".to_owned(), base.to_string()];
+        self
+    }
+
     /// The folder whose YAML the cluster follows.
     #[must_use]
     pub fn manifests(&self) -> PathBuf {
@@ -125,6 +207,12 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
+    }
+
+    /// The address of the first pod that is started.
+    #[must_use]
+    pub fn first_address(&self) -> &str {
+        &self.first_address
     }
 
     /// A free folder for the test's own files.
@@ -150,18 +238,50 @@ impl Cluster {
     /// `up --detach`, whatever comes of it.
     #[must_use]
     pub fn try_start(&self) -> Output {
-        self.command(&[
-            "up",
-            self.manifests().to_str().expect("UTF-8"),
-            "--detach",
-            "--timeout",
-            "60s",
-            "--address-base",
-            &self.address_base,
-        ])
+        self.try_start_with(&["--timeout", "60s"])
     }
 
-    fn up_log(&self) -> String {
+    /// `up --detach` with more arguments, whatever comes of it.
+    #[must_use]
+    pub fn try_start_with(&self, more: &[&str]) -> Output {
+        let mut command = self.up_command();
+        command.arg("--detach").args(more);
+        command.output().expect("the binary runs")
+    }
+
+    fn up_command(&self) -> Command {
+        let mut command = Command::new(crate::tidemark());
+        command
+            .arg("up")
+            .arg(self.manifests())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(&self.network);
+        command
+    }
+
+    /// Starts `up` as a child of the test.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn foreground(&self, more: &[&str]) -> Foreground {
+        let output = self.scratch().join("foreground.txt");
+        let file = std::fs::File::create(&output).expect("a file for the output");
+        let child = self
+            .up_command()
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .expect("the binary runs");
+        Foreground { child, output }
+    }
+
+    /// What `up --detach` printed.
+    #[must_use]
+    pub fn up_log(&self) -> String {
         std::fs::read_to_string(self.data_dir().join("up.log")).unwrap_or_default()
     }
 
@@ -188,6 +308,28 @@ impl Cluster {
             .arg(self.data_dir())
             .output()
             .expect("the binary runs")
+    }
+
+    /// As [`Cluster::command`] with `input` on its standard input.
+    ///
+    /// # Panics
+    /// When the binary does not run.
+    #[must_use]
+    pub fn command_with_input(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write as _;
+        let mut child = Command::new(crate::tidemark())
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut pipe = child.stdin.take().expect("piped");
+        pipe.write_all(input.as_bytes()).expect("it reads");
+        drop(pipe);
+        child.wait_with_output().expect("it ends")
     }
 
     /// The parsed `status -o json`, as far as there is one.
@@ -225,6 +367,10 @@ impl Cluster {
             .map(|pod| Pod {
                 name: pod["name"].as_str().unwrap_or_default().to_owned(),
                 ip: pod["ip"].as_str().unwrap_or_default().to_owned(),
+                port_offset: pod["portOffset"]
+                    .as_u64()
+                    .and_then(|offset| u16::try_from(offset).ok())
+                    .unwrap_or_default(),
                 pid: pod["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
                 ready: pod["ready"].as_bool().unwrap_or_default(),
                 restarts: pod["restarts"].as_i64().unwrap_or_default(),
@@ -255,17 +401,13 @@ impl Cluster {
             .pod(pod)
             .pid
             .unwrap_or_else(|| panic!("pod {pod} runs no process"));
-        let status = Command::new("kill")
-            .args([format!("-{signal}"), pid.to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success(), "kill -{signal} {pid}");
+        send_signal(pid, signal);
     }
 
     /// A pod's metrics page.
     #[must_use]
     pub fn metrics(&self, pod: &Pod) -> Option<String> {
-        let url = format!("http://{}:9404/metrics", pod.ip);
+        let url = format!("http://{}:{}/metrics", pod.ip, 9404 + pod.port_offset);
         let output = Command::new("curl")
             .args(["-s", "-m", "2", &url])
             .output()

@@ -34,6 +34,28 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The data directories of all brokers below `data_dir`.
+#[must_use]
+pub fn data_dirs(data_dir: &Path) -> Vec<PathBuf> {
+    let logs = log_dirs(data_dir);
+    logs.iter()
+        .filter_map(|logs| logs.parent())
+        .map(Path::to_owned)
+        .collect()
+}
+
+/// The cluster's id, as some broker's disk has it.
+#[must_use]
+pub fn cluster_id(data_dir: &Path) -> Option<String> {
+    data_dirs(data_dir).iter().find_map(|dir| {
+        let text = std::fs::read_to_string(dir.join("broker.meta")).ok()?;
+        let mut ids = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("cluster.id="));
+        ids.next().map(str::to_owned)
+    })
+}
+
 /// The batches of every partition of `topic` in a log directory.
 ///
 /// # Panics
@@ -82,4 +104,26 @@ fn partition(folder: &Path) -> PartitionLog {
         }
     }
     batches
+}
+
+/// Bytes of all segments of all partitions in a log directory.
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+pub fn log_bytes(log_dir: &Path) -> u64 {
+    let mut bytes = 0;
+    for partition in std::fs::read_dir(log_dir).expect("a readable log directory") {
+        let partition = partition.expect("a readable log directory").path();
+        if !partition.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(partition).expect("a readable partition folder") {
+            let path = file.expect("a readable partition folder").path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                bytes += path.metadata().expect("a segment has a size").len();
+            }
+        }
+    }
+    bytes
 }

@@ -5,6 +5,8 @@
 pub mod client_programs;
 pub mod cluster;
 pub mod disk;
+pub mod quorum;
+pub mod raw;
 
 use std::path::{Path, PathBuf};
 

@@ -11,6 +11,7 @@ mod layers;
 mod licences;
 mod names;
 mod sizes;
+mod surroundings;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +54,7 @@ fn read(path: &Path) -> String {
 /// `cargo metadata` of the workspace.
 fn metadata() -> serde_json::Value {
     let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())
         .output()
         .expect("cargo metadata runs");

@@ -107,6 +107,27 @@ def dump(bootstrap, topic):
     consumer.close()
 
 
+def commit_often(bootstrap, topic, group, times, metadata_bytes):
+    """Commits TIMES offsets for every partition, the last one TIMES, each with so much metadata."""
+    from confluent_kafka import TopicPartition
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
+    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    note = "m" * int(metadata_bytes)
+    for n in range(1, int(times) + 1):
+        consumer.commit(offsets=[TopicPartition(topic, p, n, metadata=note) for p in partitions], asynchronous=False)
+    consumer.close()
+
+
+def committed(bootstrap, topic, group):
+    """Prints the group's committed offset of every partition."""
+    from confluent_kafka import TopicPartition
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+    for part in consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=30):
+        print(part.offset)
+    consumer.close()
+
+
 def create_on_line(bootstrap):
     """For every line NAME on standard input: creates the topic, trying until it works; prints the seconds it took."""
     from confluent_kafka import KafkaException
@@ -133,4 +154,4 @@ def create_on_line(bootstrap):
 
 if __name__ == "__main__":
     {"produce": produce, "consume": consume, "steady": steady, "dump": dump,
-     "create_on_line": create_on_line}[sys.argv[1]](*sys.argv[2:])
+     "commit_often": commit_often, "committed": committed, "create_on_line": create_on_line}[sys.argv[1]](*sys.argv[2:])
