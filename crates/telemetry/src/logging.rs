@@ -48,6 +48,20 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
+/// Where a table on the screen says what goes on, only what went wrong is worth a line.
+const PROBLEMS_FILTER: &str = "warn,openraft=off";
+
+impl LogConfig {
+    /// Warnings and errors alone, for commands that show progress in another way.
+    #[must_use]
+    pub fn problems_only() -> Self {
+        Self {
+            filter: PROBLEMS_FILTER.to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -115,8 +129,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_filter_is_one() {
+    fn our_filters_are_understood() {
         parse(DEFAULT_FILTER).unwrap();
+        parse(PROBLEMS_FILTER).unwrap();
     }
 
     #[test]

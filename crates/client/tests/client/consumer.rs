@@ -259,7 +259,11 @@ async fn check_rejoins(news: ErrorCode, redelivery: bool) {
         }
     }
     check_complete(&seen, news.name());
-    consumer.close().await.unwrap();
+    let closed = consumer.close().await;
+    // The last news may be younger than the last poll: then the member is out, and its last commit refused.
+    let refused =
+        matches!(&closed, Err(ClientError::Broker { code, .. }) if redelivery && *code == news);
+    assert!(closed.is_ok() || refused, "{closed:?}");
 }
 
 #[tokio::test]
