@@ -8,6 +8,8 @@ pub mod controller;
 
 pub mod partition;
 
+pub mod cleaning;
+
 pub mod group;
 
 pub mod txn;

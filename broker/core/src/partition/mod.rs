@@ -72,6 +72,19 @@ pub struct LogPosition {
     pub end: Offset,
 }
 
+impl LogPosition {
+    /// Whether more than `bytes` lie at or after `offset`, taking the records of a log of `size` bytes as equally large.
+    #[must_use]
+    pub fn has_after(self, offset: Offset, size: u64, bytes: u64) -> bool {
+        if offset >= self.end {
+            return false;
+        }
+        let wide = |from: Offset| u128::from(self.end.0.abs_diff(from.0));
+        // Two factors of 64 bits each.
+        u128::from(size) * wide(offset) > u128::from(bytes) * wide(self.start).max(1)
+    }
+}
+
 /// What this replica does at present.
 #[derive(Debug)]
 pub enum Role {

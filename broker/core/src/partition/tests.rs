@@ -505,3 +505,26 @@ fn a_record_that_the_controllers_answer_brought_earlier_keeps_the_next_proposal(
     );
     assert!(partition.leader().is_some_and(Leader::is_alter_pending));
 }
+
+#[test]
+fn what_lies_after_an_offset_is_told_exactly() {
+    let log = |start, end| LogPosition {
+        start: Offset(start),
+        end: Offset(end),
+    };
+    // Records of 1.5 bytes each.
+    assert!(log(0, 1000).has_after(Offset(0), 1500, 1499));
+    assert!(!log(0, 1000).has_after(Offset(0), 1500, 1500));
+    assert!(log(0, 1000).has_after(Offset(500), 1500, 749));
+    assert!(!log(0, 1000).has_after(Offset(500), 1500, 750));
+    // A compacted log has more offsets than bytes.
+    assert!(log(0, 1 << 40).has_after(Offset(0), 1 << 30, (1 << 30) - 1));
+    assert!(log(0, 1 << 40).has_after(Offset(1 << 39), 1 << 30, (1 << 29) - 1));
+    assert!(!log(0, 1 << 40).has_after(Offset(1 << 39), 1 << 30, 1 << 29));
+    for offset in [1000, 1001, i64::MAX] {
+        assert!(!log(0, 1000).has_after(Offset(offset), 1500, 0), "{offset}");
+    }
+    assert!(log(7, 8).has_after(Offset(7), u64::MAX, u64::MAX - 1));
+    assert!(log(i64::MIN, i64::MAX).has_after(Offset(i64::MIN), u64::MAX, u64::MAX - 1));
+    assert!(!log(5, 5).has_after(Offset(5), 0, 0));
+}
