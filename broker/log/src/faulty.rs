@@ -24,6 +24,8 @@ pub struct Faults {
     pub full_for: u64,
     /// This operation fails with an I/O error, after a part of a write.
     pub error_at: Option<u64>,
+    /// The disk has so many bytes: it is full for a write with which the files that are there would have more.
+    pub capacity: Option<u64>,
     /// One in this many syncs does nothing though it answers "done"; 0 for none.
     pub lost_sync_one_in: u64,
     /// One in this many reads returns less than it could; 0 for none.
@@ -41,6 +43,8 @@ struct State {
     random: Random,
     faults: Faults,
     operations: u64,
+    reads: u64,
+    bytes_read: u64,
     lost_syncs: u64,
     crashed: bool,
     clock_ms: i64,
@@ -155,6 +159,8 @@ impl FaultyVfs {
                 random: Random(seed),
                 faults: Faults::default(),
                 operations: 0,
+                reads: 0,
+                bytes_read: 0,
                 lost_syncs: 0,
                 crashed: false,
                 clock_ms: 0,
@@ -181,6 +187,18 @@ impl FaultyVfs {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// How often files were read.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// How many bytes that gave.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.lock().bytes_read
     }
 
     /// How many syncs were lost.
@@ -280,6 +298,29 @@ impl State {
         }
     }
 
+    /// Bytes of the files that have a name.
+    fn used(&self) -> u64 {
+        let mut dirs = vec![0];
+        let mut used = 0;
+        while let Some(dir) = dirs.pop() {
+            match &self.nodes[dir] {
+                Node::File(file) => used += file.now.len() as u64,
+                Node::Dir(dir) => dirs.extend(dir.now.values()),
+            }
+        }
+        used
+    }
+
+    /// Whether the disk is too small for a file that ends at `end`.
+    fn lacks_room_for(&self, node: usize, end: u64) -> Option<Fault> {
+        let capacity = self.faults.capacity?;
+        let Node::File(file) = &self.nodes[node] else {
+            return None;
+        };
+        let growth = end.saturating_sub(file.now.len() as u64);
+        (growth > 0 && self.used() + growth > capacity).then_some(Fault::Full)
+    }
+
     fn find(&self, path: &Path) -> Option<usize> {
         let mut node = 0;
         for component in path.components() {
@@ -367,6 +408,8 @@ impl VfsFile for FaultyFile {
         if short && n > 1 {
             n = 1 + state.random.up_to(n - 2);
         }
+        state.reads += 1;
+        state.bytes_read += n as u64;
         if n > 0 {
             let file = state.file(self.node)?;
             out.extend_from_slice(&file.now[position..position + n]);
@@ -380,6 +423,8 @@ impl VfsFile for FaultyFile {
             return Err(crashed());
         }
         let fault = state.begin().err();
+        let end = position + bytes.len() as u64;
+        let fault = fault.or_else(|| state.lacks_room_for(self.node, end));
         let mut bytes = bytes.to_vec();
         if fault.is_some() {
             let part = state.random.up_to(bytes.len());
@@ -572,7 +617,11 @@ impl Vfs for FaultyVfs {
         Ok(())
     }
 
-    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        state.check_alive()?;
+        state.find(path).ok_or_else(|| not_found(path))?;
+        let capacity = state.faults.capacity;
+        Ok(capacity.map_or(u64::MAX, |bytes| bytes.saturating_sub(state.used())))
     }
 }

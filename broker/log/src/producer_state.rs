@@ -298,6 +298,16 @@ impl ProducerState {
         self.loaded_at = offset;
     }
 
+    /// Takes over which transactions before `end` are decided by markers that may not be replicated, or not durable: of
+    /// the batches that both know, `known` was there when they were appended.
+    pub(crate) fn adopt_decided(&mut self, known: &Self, end: Offset) {
+        let left = |(_, marker): &(&Offset, &Offset)| **marker < end;
+        let unreplicated = known.unreplicated.iter().filter(left);
+        self.unreplicated.extend(unreplicated);
+        self.undurable.extend(known.undurable.iter().filter(left));
+        self.loaded_at = self.loaded_at.min(known.loaded_at);
+    }
+
     /// Puts back an entry of a snapshot.
     pub(crate) fn restore(&mut self, id: ProducerId, entry: ProducerEntry) {
         if let Some(first) = entry.current_txn_first_offset {

@@ -155,7 +155,7 @@ impl<V: Vfs> Log<V> {
             } else {
                 let last = self.segments.len() - 1;
                 self.rebuild_missing(&missing[..last], &mut report)?;
-                self.producers = self.load_producers(self.leo, self.leo, now_ms)?;
+                self.producers = self.load_producers(self.leo, now_ms)?;
                 self.recovery_point = self.leo;
             }
         }
@@ -174,6 +174,9 @@ impl<V: Vfs> Log<V> {
             // All that counted is lost: go on where nothing can be mistaken for it.
             self.truncate_fully_and_start_at(self.log_start)?;
         }
+        // Only what is durable was cleaned: what is to be appended after a loss was not, whatever the checkpoint says.
+        // After the producers were read, who were told by what had been cleaned.
+        self.first_dirty = self.first_dirty.min(self.recovery_point);
         self.epochs_dirty |= self.epochs.truncate_from_end(self.leo.plus(1));
         self.complete_epochs()?;
         self.epochs_dirty |= self.epochs.truncate_from_start(self.log_start);
@@ -269,7 +272,7 @@ impl<V: Vfs> Log<V> {
             remove_if_there(&self.vfs, &producer_snapshot::path(&self.dir, offset))?;
         }
         self.epochs_dirty |= self.epochs.truncate_from_end(base);
-        self.producers = self.load_producers(base, base, now_ms)?;
+        self.producers = self.load_producers(base, now_ms)?;
         let mut index = first;
         loop {
             if index > first && !self.joins(index) {

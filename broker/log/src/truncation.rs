@@ -70,10 +70,11 @@ impl<V: Vfs> Log<V> {
         self.log_start = self.log_start.min(log_end);
         self.recovery_point = self.recovery_point.min(log_end);
         let high_watermark = self.producers.high_watermark().min(log_end);
-        // A snapshot does not tell of transactions that are decided by a marker above the high watermark.
-        let told = log_end.min(high_watermark);
         let now_ms = self.active().last_append_ms;
-        self.producers = self.load_producers(told, log_end, now_ms)?;
+        let mut producers = self.load_producers(log_end, now_ms)?;
+        // A snapshot does not tell of markers that are not replicated, or not durable; what was known until now does.
+        producers.adopt_decided(&self.producers, log_end);
+        self.producers = producers;
         self.producers.advance_high_watermark(high_watermark);
         Ok(())
     }
@@ -227,19 +228,13 @@ impl<V: Vfs> Log<V> {
         Ok(())
     }
 
-    /// The producer state before `end`: the newest sound snapshot at or before `told`, and the batches after it. Where there
-    /// is none, one before `end`: what retention deleted is told by snapshots only.
+    /// The producer state before `end`: the newest sound snapshot at or before it, and the batches after that.
     pub(crate) fn load_producers(
         &mut self,
-        told: Offset,
         end: Offset,
         now_ms: i64,
     ) -> Result<ProducerState, LogError> {
-        let (mut state, from) = match self.load_snapshot(told, now_ms)? {
-            Some(found) => found,
-            None if self.segments[0].base == Offset(0) => (ProducerState::default(), Offset(0)),
-            None => self.load_snapshot(end, now_ms)?.unwrap_or_default(),
-        };
+        let (mut state, from) = self.load_snapshot(end, now_ms)?.unwrap_or_default();
         for (index, segment) in self.segments.iter().enumerate() {
             if segment.base >= end || self.segment_end(index) <= from {
                 continue;

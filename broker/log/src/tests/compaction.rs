@@ -13,11 +13,14 @@ use std::rc::Rc;
 use types::{Compression, Offset, TransactionResult};
 
 use super::crash::{seeds, somewhere};
-use super::fixture::{TestLog, close, dir, offsets, open, read_all, small};
+use super::fixture::{
+    ROOT, TestLog, close, dir, offsets, open, read_all, small, write_checkpoints,
+};
 use super::model::marker;
 use crate::faulty::FaultyVfs;
 use crate::{
-    Compaction, CompactionSettings, CompactionStats, LogAccess, LogConfig, LogError, Vfs, compact,
+    Compaction, CompactionSettings, CompactionStats, LogAccess, LogConfig, LogDir, LogError, Vfs,
+    compact,
 };
 use history::{Keyed, all_records};
 use world::World;
@@ -421,6 +424,39 @@ fn a_log_that_goes_away_ends_its_cleaning() {
     let result = compact(&held, &settings(), 5000, Offset(100), &mut pace);
     assert_eq!(result.expect("is no error"), Compaction::Interrupted);
     assert!(calls >= 120);
+}
+
+#[test]
+fn what_is_appended_after_a_loss_does_not_count_as_clean() {
+    let (vfs, log) = filled(100, 5);
+    let held = Held::new(log);
+    clean_at(&held, 5000);
+    let log = held.take();
+    let (root, _) = LogDir::open(vfs.clone(), ROOT).expect("log dir opens");
+    write_checkpoints(&root, &log).expect("writes");
+    let (lost, kept) = (log.segments[1].base, log.segments[0].base);
+    drop(log);
+    // The disk forgot the later files.
+    for entry in vfs.list(&dir()).expect("lists") {
+        let base = entry
+            .name
+            .split('.')
+            .next()
+            .and_then(|base| base.parse().ok());
+        if base.is_some_and(|base: i64| base > kept.0) {
+            vfs.remove_file(&dir().join(&entry.name)).expect("removes");
+        }
+    }
+    let (mut log, _) = open(&vfs, compacted());
+    assert_eq!(log.log_end_offset(), lost);
+    fill(&mut log, 200, 3);
+    roll(&mut log);
+    let held = Held::new(log);
+    let stats = clean_at(&held, 5000);
+    assert!(stats.from <= lost, "{stats:?}");
+    let records = all_records(&read_all(&held.take(), lost.0, 500));
+    let keys: std::collections::BTreeSet<_> = records.iter().map(|r| r.key.clone()).collect();
+    assert_eq!(keys.len(), records.len(), "one record a key: {records:?}");
 }
 
 /// Does something to the log before the cleaner's `at`th use of it: planning is the first, each group takes two.

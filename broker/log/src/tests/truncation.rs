@@ -1,10 +1,11 @@
 //! Does a truncated log hold exactly what is left of it?
 
-use types::{LeaderEpoch, Offset};
+use types::{LeaderEpoch, Offset, TransactionResult};
 
 use super::fixture::{
     Batch, ROOT, append, close, fill, offsets, open, read_all, small, write_checkpoints,
 };
+use super::model::marker;
 use crate::faulty::FaultyVfs;
 use crate::{LogDir, OpenMode};
 
@@ -172,4 +173,61 @@ fn the_log_start_offset_never_goes_back_nor_past_the_end() {
     assert_eq!(log.log_start_offset(), Offset(30));
     let mode = OpenMode::default();
     assert_eq!(mode.log_start_offset, Offset(0));
+}
+
+#[test]
+fn a_truncation_reads_back_to_the_nearest_snapshot_only() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    for n in 0..2000 {
+        append(&mut log, Batch::at(n).producer(n % 7, 0, n as i32 / 7));
+    }
+    close(&vfs, log);
+    // Nobody tells a high watermark: its checkpoint is missing.
+    let (mut log, _) = open(&vfs, small());
+    let before = vfs.bytes_read();
+    log.truncate_to(Offset(1995)).unwrap();
+    let read = vfs.bytes_read() - before;
+    assert!(
+        read < log.size_bytes() / 50,
+        "{read} of {}",
+        log.size_bytes()
+    );
+    for n in 1960..1995 {
+        let known = log.check_producer(&Batch::at(n).producer(n % 7, 0, n as i32 / 7).header());
+        let duplicate = crate::ProducerCheck::Duplicate {
+            base_offset: Offset(n),
+            last_offset: Offset(n),
+            timestamp: 1000 + n,
+        };
+        assert_eq!(known, Ok(duplicate), "{n}");
+    }
+}
+
+#[test]
+fn a_truncation_forgets_no_transaction_whose_marker_is_not_replicated_or_not_durable() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    fill(&mut log, 10);
+    log.flush().unwrap();
+    append(&mut log, Batch::at(10).producer(1, 0, 0).transactional());
+    log.append(&marker(11, 0, 1, TransactionResult::Abort), 2000)
+        .unwrap();
+    append(&mut log, Batch::at(12).producer(2, 0, 0).transactional());
+    log.append(&marker(13, 0, 2, TransactionResult::Commit), 2000)
+        .unwrap();
+    log.advance_high_watermark(Offset(12));
+    // Snapshots come after both markers.
+    fill(&mut log, 60);
+    for end in [50, 40, 14] {
+        log.truncate_to(Offset(end)).unwrap();
+        assert_eq!(log.first_unstable_offset(), Some(Offset(12)), "{end}");
+        let undurable = log.producers.first_undurable_offset(log.recovery_point());
+        assert_eq!(undurable, Some(Offset(10)), "{end}");
+    }
+    // Now it is open again.
+    log.truncate_to(Offset(13)).unwrap();
+    assert_eq!(log.first_unstable_offset(), Some(Offset(12)));
+    log.advance_high_watermark(Offset(13));
+    assert_eq!(log.first_unstable_offset(), Some(Offset(12)));
 }
