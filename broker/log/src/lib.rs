@@ -52,7 +52,7 @@ pub use leader_epoch_cache::LeaderEpochCache;
 pub use log::{AppendInfo, Log, OpenMode};
 pub use log_dir::{DeletedDir, FoundLog, LogDir, LogDirContents, OffsetCheckpoint};
 pub use producer_state::{ProducerCheck, ProducerEntry};
-pub use read::{ReadPlan, ReadSlice};
+pub use read::{ReadOutcome, ReadPlan, ReadSlice};
 pub use recovery::RecoveryReport;
 pub use retention::{DeleteReason, DeletedSegment};
 pub use timestamps::TimestampedOffset;

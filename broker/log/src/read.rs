@@ -55,12 +55,14 @@ enum Lookup {
 }
 
 /// What a plan found in its segment.
-enum Outcome {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// Batches.
     Found(ReadSlice),
     /// The first batch is larger than the limit.
     TooLarge,
-    /// There is no batch at or after the offset in the segment.
-    NotHere,
+    /// The segment has no batch from the offset on: compaction removed it. The reader goes on here.
+    Hole(Offset),
 }
 
 impl<V: Vfs> Log<V> {
@@ -80,10 +82,9 @@ impl<V: Vfs> Log<V> {
         let mut start = start;
         while let Some(plan) = self.plan_read(start, max_bytes, upper, at_least_one_batch)? {
             match plan.outcome()? {
-                Outcome::Found(slice) => return Ok(Some(slice)),
-                Outcome::TooLarge => return Ok(None),
-                // Compaction removed what was left of the segment.
-                Outcome::NotHere => start = plan.segment_end,
+                ReadOutcome::Found(slice) => return Ok(Some(slice)),
+                ReadOutcome::TooLarge => return Ok(None),
+                ReadOutcome::Hole(end) => start = end,
             }
         }
         Ok(None)
@@ -153,41 +154,39 @@ impl<V: Vfs> Log<V> {
 }
 
 impl<V: Vfs> ReadPlan<V> {
-    /// Where the segment ends: if [`Self::read`] finds nothing because compaction removed it, the reader goes on there.
-    #[must_use]
-    pub const fn segment_end(&self) -> Offset {
-        self.segment_end
+    /// Does the read, for who has no use for what comes after a hole.
+    ///
+    /// # Errors
+    /// An I/O error, [`LogError::Corrupt`].
+    pub fn read(&self) -> Result<Option<ReadSlice>, LogError> {
+        match self.outcome()? {
+            ReadOutcome::Found(slice) => Ok(Some(slice)),
+            ReadOutcome::TooLarge | ReadOutcome::Hole(_) => Ok(None),
+        }
     }
 
     /// Does the read.
     ///
     /// # Errors
     /// An I/O error, [`LogError::Corrupt`].
-    pub fn read(&self) -> Result<Option<ReadSlice>, LogError> {
-        match self.outcome()? {
-            Outcome::Found(slice) => Ok(Some(slice)),
-            Outcome::TooLarge | Outcome::NotHere => Ok(None),
-        }
-    }
-
-    fn outcome(&self) -> Result<Outcome, LogError> {
+    pub fn outcome(&self) -> Result<ReadOutcome, LogError> {
         let Some(position) = self.locate()? else {
-            return Ok(Outcome::NotHere);
+            return Ok(ReadOutcome::Hole(self.segment_end));
         };
         let remaining = usize::try_from(self.size.saturating_sub(position)).unwrap_or(usize::MAX);
         if remaining == 0 {
-            return Ok(Outcome::NotHere);
+            return Ok(ReadOutcome::Hole(self.segment_end));
         }
         let want = self.max_bytes.max(HEADER_LEN).min(remaining);
         let mut bytes = Vec::with_capacity(want);
         self.fill(position, want, &mut bytes)?;
         let first = BatchHeader::parse(&bytes).map_err(|source| self.corrupt(position, source))?;
         if first.base_offset >= self.upper {
-            return Ok(Outcome::NotHere);
+            return Ok(ReadOutcome::Hole(self.segment_end));
         }
         let size = first.size();
         if size > self.max_bytes && !self.at_least_one_batch {
-            return Ok(Outcome::TooLarge);
+            return Ok(ReadOutcome::TooLarge);
         }
         if size > bytes.len() {
             if size > remaining {
@@ -208,7 +207,7 @@ impl<V: Vfs> ReadPlan<V> {
             self.hints_generation,
             (self.segment, next_offset, position + end as u64),
         );
-        Ok(Outcome::Found(ReadSlice {
+        Ok(ReadOutcome::Found(ReadSlice {
             bytes: Bytes::from(bytes),
             first_offset: first.base_offset,
             next_offset,

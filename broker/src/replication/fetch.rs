@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use broker_core::partition::{EpochFence, check_epoch, epochs::find_divergence};
-use broker_log::{LogError, ReadPlan, RealVfs};
+use broker_log::{LogError, ReadOutcome, ReadPlan, RealVfs};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ enum Found {
 struct FileRead {
     plan: ReadPlan<RealVfs>,
     data: FetchPartitionData,
+    upper: Offset,
+    limit: Limit,
 }
 
 /// How much may be read.
@@ -105,21 +107,41 @@ async fn finish(replica: &Arc<Replica>, found: Found) -> FetchPartitionData {
         Found::Done(data) => return data,
         Found::File(file) => file,
     };
-    let FileRead { plan, mut data } = *file;
-    // The disk may be slow: not on a thread that serves connections.
-    let read = tokio::task::spawn_blocking(move || plan.read()).await;
-    match read {
-        Ok(Ok(slice)) => data.records.extend(slice.map(|slice| slice.bytes)),
-        Ok(Err(error)) => {
-            if !matches!(error, LogError::OffsetOutOfRange { .. }) {
-                replica.fail(&error);
-            }
-            return FetchPartitionData::failed(error.code(), None);
-        }
+    let FileRead {
+        mut plan,
+        mut data,
+        upper,
+        limit,
+    } = *file;
+    // Once a segment: a hole ends where the next one begins.
+    loop {
+        // The disk may be slow: not on a thread that serves connections.
+        let read = tokio::task::spawn_blocking(move || plan.outcome()).await;
         // The task cannot panic and is never cancelled.
-        Err(_) => return FetchPartitionData::failed(ErrorCode::UnknownServerError, None),
+        let Ok(read) = read else {
+            return FetchPartitionData::failed(ErrorCode::UnknownServerError, None);
+        };
+        let next = match read {
+            Ok(ReadOutcome::Found(slice)) => {
+                data.records.push(slice.bytes);
+                return data;
+            }
+            Ok(ReadOutcome::TooLarge) => return data,
+            // Else the client would ask for the same offset for ever.
+            Ok(ReadOutcome::Hole(end)) => replica.read_after_hole(end, upper, limit),
+            Err(error) => Err(error),
+        };
+        plan = match next {
+            Ok(Some(next)) => next,
+            Ok(None) => return data,
+            Err(error) => {
+                if !matches!(error, LogError::OffsetOutOfRange { .. }) {
+                    replica.fail(&error);
+                }
+                return FetchPartitionData::failed(error.code(), None);
+            }
+        };
     }
-    data
 }
 
 impl Replica {
@@ -186,7 +208,12 @@ impl Replica {
             .log
             .plan_read(from, limit.max_bytes, upper, limit.at_least_one_batch)
         {
-            Ok(Some(plan)) => Found::File(Box::new(FileRead { plan, data })),
+            Ok(Some(plan)) => Found::File(Box::new(FileRead {
+                plan,
+                data,
+                upper,
+                limit,
+            })),
             Ok(None) => Found::Done(data),
             Err(error) => {
                 if !matches!(error, LogError::OffsetOutOfRange { .. }) {
@@ -195,6 +222,23 @@ impl Replica {
                 Found::Done(FetchPartitionData::failed(error.code(), None))
             }
         }
+    }
+}
+
+impl Replica {
+    /// How a read goes on behind a hole that compaction left at a segment's end; `None` if nothing readable is there.
+    fn read_after_hole(
+        &self,
+        from: Offset,
+        upper: Offset,
+        limit: Limit,
+    ) -> Result<Option<ReadPlan<RealVfs>>, LogError> {
+        let state = self.lock();
+        if state.closed {
+            return Ok(None);
+        }
+        let (max_bytes, one) = (limit.max_bytes, limit.at_least_one_batch);
+        state.log.plan_read(from, max_bytes, upper, one)
     }
 }
 

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use broker_core::partition::{FollowerSession, LogPosition, SubscriptionAnswer};
-use broker_log::{LogError, ReadPlan, RealVfs};
+use broker_log::{LogError, ReadOutcome, ReadPlan, RealVfs};
 use bytes::Bytes;
 use rpc::replication::v1 as proto;
 use types::{BatchIter, ErrorCode, LeaderEpoch, Offset};
 
 use super::convert;
 use super::push::{PushPartition, PushPosition, PushStream, StreamKind};
-use super::replica::{History, Replica, State};
+use super::replica::{History, Replica, State, position_of};
 
 /// A partition further behind than this, and beyond the tail cache, goes to the catch-up stream.
-const CATCH_UP_BYTES: i64 = 8 << 20;
+const CATCH_UP_BYTES: u64 = 8 << 20;
 /// It comes back when it is this near: well below, or it would go to and fro under load.
-const NEAR_BYTES: i64 = 2 << 20;
+const NEAR_BYTES: u64 = 2 << 20;
 
 /// A piece for a frame.
 #[derive(Debug)]
@@ -167,11 +167,13 @@ impl Replica {
                 header,
                 end,
             } => {
-                let read = tokio::task::spawn_blocking(move || match plan.read() {
-                    Ok(Some(slice)) => Ok(Some((slice.bytes, slice.next_offset))),
-                    // Compaction left nothing of the segment.
-                    Ok(None) => Ok(Some((Bytes::new(), plan.segment_end()))),
-                    Err(error) => Err(error),
+                let read = tokio::task::spawn_blocking(move || {
+                    Ok(match plan.outcome()? {
+                        ReadOutcome::Found(slice) => Some((slice.bytes, slice.next_offset)),
+                        ReadOutcome::Hole(end) => Some((Bytes::new(), end)),
+                        // Not when at least one batch was asked for.
+                        ReadOutcome::TooLarge => None,
+                    })
                 })
                 .await;
                 // The task cannot panic and is never cancelled.
@@ -184,14 +186,9 @@ impl Replica {
 
 /// Whether more than `bytes` lie after the offset, taking the records of the log as equally large, and it is not in
 /// memory either.
-fn is_behind(state: &State, offset: Offset, bytes: i64) -> bool {
-    let (start, end) = (state.log.log_start_offset(), state.log.log_end_offset());
-    if state.tail.start().is_some_and(|tail| offset >= tail) || offset >= end {
-        return false;
-    }
-    let records = (end.0 - start.0).max(1);
-    let size = i64::try_from(state.log.size_bytes()).unwrap_or(i64::MAX);
-    (size / records).saturating_mul(end.0 - offset.0) > bytes
+fn is_behind(state: &State, offset: Offset, bytes: u64) -> bool {
+    let in_memory = state.tail.start().is_some_and(|tail| offset >= tail);
+    !in_memory && position_of(&state.log).has_after(offset, state.log.size_bytes(), bytes)
 }
 
 fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {

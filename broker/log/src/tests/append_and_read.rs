@@ -4,7 +4,7 @@ use types::{BatchHeader, ErrorCode, LeaderEpoch, Offset};
 
 use super::fixture::{Batch, TestLog, append, dir, fill, offsets, open, read_all, small};
 use crate::faulty::{Faults, FaultyVfs};
-use crate::{LogConfig, LogError, Vfs};
+use crate::{LogConfig, LogError, ReadOutcome, Vfs};
 
 fn new_log(config: LogConfig) -> (FaultyVfs, TestLog) {
     let vfs = FaultyVfs::new(1);
@@ -328,4 +328,35 @@ fn index_files_have_kafkas_layout() {
         String::from_utf8(metadata).unwrap(),
         "version: 0\ntopic_id: BwcHBwcHBwcHBwcHBwcHBw\n"
     );
+}
+
+#[test]
+fn a_reader_is_told_where_to_go_on_after_a_hole_at_a_segments_end() {
+    let vfs = FaultyVfs::new(1);
+    let (mut log, _) = open(&vfs, small());
+    fill(&mut log, 40);
+    // As a compaction leaves it that drops the last batches of a segment.
+    let (first, second) = (log.segments[0].base, log.segments[1].base);
+    let batch = Batch::at(0).bytes().len() as u64;
+    log.segments[0].size -= 3 * batch;
+    let hole = Offset(second.0 - 2);
+    let plan = |start, max_bytes, upper, one| {
+        let plan = log.plan_read(start, max_bytes, upper, one).unwrap();
+        plan.unwrap().outcome().unwrap()
+    };
+    assert_eq!(plan(hole, 500, Offset(40), true), ReadOutcome::Hole(second));
+    assert_eq!(
+        plan(hole, 500, Offset(40), false),
+        ReadOutcome::Hole(second)
+    );
+    // Too little room is no hole: what does not fit now is not to be skipped.
+    assert_eq!(plan(second, 10, Offset(40), false), ReadOutcome::TooLarge);
+    assert_eq!(plan(first, 10, Offset(40), false), ReadOutcome::TooLarge);
+    let ReadOutcome::Found(slice) = plan(second, 10, Offset(40), true) else {
+        panic!("a batch is there");
+    };
+    assert_eq!(slice.first_offset, second);
+    let read = log.read(hole, 500, Offset(40), true).unwrap().unwrap();
+    assert_eq!(read.first_offset, second);
+    assert_eq!(log.read(hole, 500, second, true).unwrap(), None);
 }
