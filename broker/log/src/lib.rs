@@ -10,6 +10,7 @@ pub mod vfs;
 
 mod log;
 mod log_dir;
+mod offset_checkpoints;
 
 mod read;
 mod timestamps;
@@ -51,6 +52,7 @@ pub use flush::{FlushHandle, Flushed};
 pub use leader_epoch_cache::LeaderEpochCache;
 pub use log::{AppendInfo, Log, OpenMode};
 pub use log_dir::{DeletedDir, FoundLog, LogDir, LogDirContents, OffsetCheckpoint};
+pub use offset_checkpoints::OffsetCheckpoints;
 pub use producer_state::{ProducerCheck, ProducerEntry};
 pub use read::{ReadOutcome, ReadPlan, ReadSlice};
 pub use recovery::RecoveryReport;

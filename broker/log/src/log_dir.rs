@@ -29,6 +29,14 @@ pub enum OffsetCheckpoint {
 }
 
 impl OffsetCheckpoint {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::RecoveryPoint,
+        Self::LogStart,
+        Self::Cleaner,
+        Self::HighWatermark,
+    ];
+
     /// Kafka's name of the file.
     #[must_use]
     pub const fn file_name(self) -> &'static str {

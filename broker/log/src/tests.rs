@@ -4,6 +4,7 @@
 mod fixture;
 
 mod append_and_read;
+mod checkpoints;
 mod restart;
 mod retention;
 mod truncation;

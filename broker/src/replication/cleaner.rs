@@ -13,7 +13,7 @@ use broker_log::{
     Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, LogError, RealVfs, compact,
 };
 use config::BrokerSettings;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use super::housekeeping::write_cleaner_checkpoint;
 use super::manager::ReplicaManager;
@@ -34,7 +34,6 @@ pub(crate) struct Cleaners {
     settings: CompactionSettings,
     state: Mutex<State>,
     stopping: Condvar,
-    checkpointing: Mutex<()>,
     bytes: AtomicU64,
     runs: AtomicU64,
 }
@@ -111,15 +110,9 @@ impl Cleaners {
                 ..State::default()
             }),
             stopping: Condvar::new(),
-            checkpointing: Mutex::default(),
             bytes: AtomicU64::new(0),
             runs: AtomicU64::new(0),
         }
-    }
-
-    /// Held while the checkpoint of the clean parts is written.
-    pub(crate) fn checkpointing(&self) -> MutexGuard<'_, ()> {
-        self.checkpointing.lock()
     }
 
     /// Starts the threads.
@@ -347,7 +340,7 @@ impl ReplicaManager {
                 }
                 cleaners.state.lock().last[thread] = Some(LastRun { stats, took });
                 cleaners.runs.fetch_add(1, Relaxed);
-                let written = write_cleaner_checkpoint(self, &self.all_replicas());
+                let written = write_cleaner_checkpoint(self);
                 if let Err(error) = &written {
                     self.inner().shared.fail(error);
                 }

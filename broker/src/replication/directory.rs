@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_log::{
-    FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoint, OpenMode, RealVfs, Vfs,
+    FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoints, OpenMode, RealVfs,
+    Vfs,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use types::{BrokerEpoch, Offset, TopicPartition};
 
 use super::model::TopicIdPartition;
@@ -26,7 +27,7 @@ pub(crate) struct Directory {
     waiting: Mutex<HashMap<TopicPartition, Opened>>,
     /// Found without a topic id: never taken, set aside with the other strays.
     nameless: Mutex<Vec<FoundLog>>,
-    written: Mutex<HashMap<OffsetCheckpoint, Vec<(TopicPartition, Offset)>>>,
+    checkpoints: Mutex<OffsetCheckpoints<RealVfs>>,
 }
 
 /// A log that was closed without having been taken.
@@ -62,12 +63,13 @@ impl Directory {
         let clean_epoch = contents.clean_epoch.map(BrokerEpoch);
         let (waiting, nameless) = open_all(contents)?;
         tracing::info!(root = %root.display(), logs = waiting.len(), clean, "log directory opened");
+        let checkpoints = OffsetCheckpoints::read(dir.clone())?;
         Ok(Self {
             dir,
             clean_epoch,
             waiting: Mutex::new(waiting),
             nameless: Mutex::new(nameless),
-            written: Mutex::default(),
+            checkpoints: Mutex::new(checkpoints),
         })
     }
 
@@ -103,6 +105,7 @@ impl Directory {
             set_aside(&nameless.swap_remove(at).dir, "no-id")?;
         }
         drop(nameless);
+        self.checkpoints.lock().forget(&name)?;
         let (log, _) = DiskLog::open(
             RealVfs,
             self.dir.log_path(&name),
@@ -156,29 +159,10 @@ impl Directory {
         Ok(closed)
     }
 
-    /// Replaces a checkpoint, if it differs from what was written last.
-    pub(crate) fn checkpoint_if_changed(
-        &self,
-        which: OffsetCheckpoint,
-        mut offsets: Vec<(TopicPartition, Offset)>,
-    ) -> Result<(), LogError> {
-        offsets.sort_unstable();
-        let mut written = self.written.lock();
-        if written.get(&which) != Some(&offsets) {
-            self.checkpoint(which, &offsets)?;
-            written.insert(which, offsets);
-        }
-        Ok(())
-    }
-
-    /// Replaces a checkpoint.
-    pub(crate) fn checkpoint(
-        &self,
-        which: OffsetCheckpoint,
-        offsets: &[(TopicPartition, Offset)],
-    ) -> Result<(), LogError> {
-        let offsets = offsets.iter().map(|(name, offset)| (name, *offset));
-        self.dir.write_checkpoint(which, offsets)
+    /// Replaces checkpoints where they differ from what was written last. While one does, no log is made: what is written
+    /// speaks of logs that are there, read under this guard.
+    pub(crate) fn checkpoints(&self) -> MutexGuard<'_, OffsetCheckpoints<RealVfs>> {
+        self.checkpoints.lock()
     }
 }
 
@@ -241,4 +225,42 @@ fn open_found(found: &FoundLog) -> Result<Opened, LogError> {
         log,
         high_watermark: found.high_watermark.unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use broker_log::OffsetCheckpoint;
+    use types::TopicId;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_made_anew_inherits_no_checkpoint() {
+        let root = tempfile::tempdir().unwrap();
+        let topic = |id| TopicIdPartition::new(TopicId([id; 16]), "profiles", 0);
+        let name = topic(1).topic_partition();
+        for restarted in [false, true] {
+            let directory = Directory::open(root.path()).unwrap();
+            for which in OffsetCheckpoint::ALL {
+                let one = BTreeMap::from([(name.clone(), Offset(100))]);
+                directory.checkpoints().write(which, one).unwrap();
+            }
+            let directory = if restarted {
+                Directory::open(root.path()).unwrap()
+            } else {
+                directory
+            };
+            let id = if restarted { 2 } else { 1 };
+            let (log, _) = directory.take(&topic(id), LogConfig::default()).unwrap();
+            assert_eq!(log.first_dirty_offset(), Offset(0));
+            for which in OffsetCheckpoint::ALL {
+                let left = directory.dir().read_checkpoint(which).unwrap();
+                assert_eq!(left.get(&name), None, "{which:?}");
+            }
+            drop(log);
+            std::fs::remove_dir_all(directory.dir().log_path(&name)).unwrap();
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! What is done from time to time: ISR checks, retention, checkpoints, write-back, expiry?
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker_log::{LogError, OffsetCheckpoint};
+use broker_log::{LogError, OffsetCheckpoint, OffsetCheckpoints, RealVfs};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use types::{Offset, TopicPartition};
@@ -72,8 +72,7 @@ fn expire_tails(manager: &ReplicaManager) {
 /// What the checkpoint files say of one log.
 struct Positions {
     name: TopicPartition,
-    /// Of compacted logs only.
-    first_dirty: Option<Offset>,
+    first_dirty: Offset,
     recovery_point: Offset,
     log_start: Offset,
     high_watermark: Offset,
@@ -83,7 +82,7 @@ fn positions(replica: &Replica) -> Positions {
     let state = replica.lock();
     Positions {
         name: replica.partition.topic_partition(),
-        first_dirty: (state.log.config().compact).then(|| state.log.first_dirty_offset()),
+        first_dirty: state.log.first_dirty_offset(),
         recovery_point: state.log.recovery_point(),
         log_start: state.log.log_start_offset(),
         high_watermark: state.core.high_watermark(),
@@ -92,8 +91,7 @@ fn positions(replica: &Replica) -> Positions {
 
 /// Writes the checkpoints, and queues for write-back what was appended since the last pass.
 fn checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
-    let replicas = manager.all_replicas();
-    for replica in &replicas {
+    for replica in &manager.all_replicas() {
         if replica.lock().unflushed_bytes > 0 {
             manager.inner().shared.flush.request(replica);
         }
@@ -102,40 +100,48 @@ fn checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
     if manager.inner().directory.has_waiting() {
         return Ok(());
     }
-    write_checkpoints(manager, &replicas)
+    write_cleaner_checkpoint(manager)?;
+    let mut checkpoints = manager.inner().directory.checkpoints();
+    let all: Vec<_> = manager
+        .all_replicas()
+        .iter()
+        .map(|replica| positions(replica))
+        .collect();
+    write_positions(&mut checkpoints, &all)
 }
 
-fn write_checkpoints(manager: &ReplicaManager, replicas: &[Arc<Replica>]) -> Result<(), LogError> {
-    let all: Vec<_> = replicas.iter().map(|replica| positions(replica)).collect();
-    let offsets = |of: fn(&Positions) -> Offset| -> Vec<_> {
-        all.iter().map(|one| (one.name.clone(), of(one))).collect()
-    };
-    write_cleaner_checkpoint(manager, replicas)?;
-    let directory = &manager.inner().directory;
-    directory.checkpoint_if_changed(OffsetCheckpoint::LogStart, offsets(|one| one.log_start))?;
-    directory.checkpoint_if_changed(
-        OffsetCheckpoint::RecoveryPoint,
-        offsets(|one| one.recovery_point),
-    )?;
-    directory.checkpoint_if_changed(
-        OffsetCheckpoint::HighWatermark,
-        offsets(|one| one.high_watermark),
-    )
-}
-
-/// Writes down how far compacted logs are clean. Also done after each cleaning: the next one may rely on it.
-pub(crate) fn write_cleaner_checkpoint(
-    manager: &ReplicaManager,
-    replicas: &[Arc<Replica>],
+/// Writes down what is not the cleaners'.
+fn write_positions(
+    checkpoints: &mut OffsetCheckpoints<RealVfs>,
+    all: &[Positions],
 ) -> Result<(), LogError> {
+    let offsets = |of: fn(&Positions) -> Offset| {
+        all.iter()
+            .map(|one| (one.name.clone(), of(one)))
+            .collect::<BTreeMap<_, _>>()
+    };
+    checkpoints.write(OffsetCheckpoint::LogStart, offsets(|one| one.log_start))?;
+    let recovery = offsets(|one| one.recovery_point);
+    checkpoints.write(OffsetCheckpoint::RecoveryPoint, recovery)?;
+    let watermarks = offsets(|one| one.high_watermark);
+    checkpoints.write(OffsetCheckpoint::HighWatermark, watermarks)
+}
+
+/// Of logs that were cleaned, also those that are not compacted any more: recovery relies on it, and they may be again.
+fn cleaned(all: &[Positions]) -> BTreeMap<TopicPartition, Offset> {
+    all.iter()
+        .filter(|one| one.first_dirty > Offset(0))
+        .map(|one| (one.name.clone(), one.first_dirty))
+        .collect()
+}
+
+/// Writes down how far logs are clean. Also done after each cleaning: the next one may rely on it.
+pub(crate) fn write_cleaner_checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
     // What was read last is written last.
-    let _one_at_a_time = manager.inner().cleaners.checkpointing();
-    let first_dirty = replicas.iter().filter_map(|replica| {
-        let one = positions(replica);
-        Some((one.name, one.first_dirty?))
-    });
-    let directory = &manager.inner().directory;
-    directory.checkpoint_if_changed(OffsetCheckpoint::Cleaner, first_dirty.collect())
+    let mut checkpoints = manager.inner().directory.checkpoints();
+    let replicas = manager.all_replicas();
+    let all: Vec<_> = replicas.iter().map(|replica| positions(replica)).collect();
+    checkpoints.write(OffsetCheckpoint::Cleaner, cleaned(&all))
 }
 
 /// Retention, rolling, removal of deleted segments, expiry of producers.
@@ -173,29 +179,20 @@ pub(crate) fn close_all(manager: &ReplicaManager) -> Result<(), LogError> {
         replica.close();
         replica.lock().log.close()?;
     }
-    let mut recovery = Vec::new();
-    let mut watermarks = Vec::new();
-    let mut starts = Vec::new();
-    let mut first_dirty = Vec::new();
-    for replica in &replicas {
-        let one = positions(replica);
-        starts.push((one.name.clone(), one.log_start));
-        watermarks.push((one.name.clone(), one.high_watermark));
-        first_dirty.extend(one.first_dirty.map(|offset| (one.name.clone(), offset)));
-        recovery.push((one.name, one.recovery_point));
-    }
+    let mut all: Vec<_> = replicas.iter().map(|replica| positions(replica)).collect();
     for closed in inner.directory.close_waiting()? {
-        starts.push((closed.name.clone(), closed.log_start));
-        watermarks.push((closed.name.clone(), closed.high_watermark));
-        // Whether it is compacted is not known yet: of one that is not, the offset is that of its start.
-        first_dirty.push((closed.name.clone(), closed.first_dirty));
-        recovery.push((closed.name, closed.recovery_point));
+        all.push(Positions {
+            name: closed.name,
+            first_dirty: closed.first_dirty,
+            recovery_point: closed.recovery_point,
+            log_start: closed.log_start,
+            high_watermark: closed.high_watermark,
+        });
     }
     let directory = &inner.directory;
-    directory.checkpoint(OffsetCheckpoint::Cleaner, &first_dirty)?;
-    directory.checkpoint(OffsetCheckpoint::LogStart, &starts)?;
-    directory.checkpoint(OffsetCheckpoint::RecoveryPoint, &recovery)?;
-    directory.checkpoint(OffsetCheckpoint::HighWatermark, &watermarks)?;
+    let mut checkpoints = directory.checkpoints();
+    checkpoints.write(OffsetCheckpoint::Cleaner, cleaned(&all))?;
+    write_positions(&mut checkpoints, &all)?;
     let epoch = inner.shared.broker_epoch().0;
     directory
         .dir()
