@@ -163,7 +163,7 @@ fn run<V: Vfs, A: LogAccess<V>>(
             map: &map,
             transactions: &mut transactions,
             producers: &plan.producers,
-            first_dirty: plan.first_dirty,
+            settled: plan.settled,
             now_ms: plan.now_ms,
             delete_retention_ms: plan.delete_retention_ms,
         };
@@ -306,6 +306,24 @@ impl<V: Vfs> Log<V> {
     /// Where the part of the log begins that was never cleaned.
     pub const fn first_dirty_offset(&self) -> Offset {
         self.first_dirty
+    }
+
+    /// Tells that the log directory's checkpoint has this as the first dirty offset, durable. What recovery has to know, the
+    /// next cleaning relies on only then.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn on_cleaner_checkpoint(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.checkpointed_dirty == offset {
+            return Ok(());
+        }
+        self.checkpointed_dirty = offset;
+        self.settle_truncation()
+    }
+
+    /// What was told of the checkpoint last.
+    pub const fn checkpointed_first_dirty_offset(&self) -> Offset {
+        self.checkpointed_dirty
     }
 
     fn set_first_dirty(&mut self, generation: u64, offset: Offset) {

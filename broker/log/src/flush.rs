@@ -182,14 +182,7 @@ impl<V: Vfs> Log<V> {
         }
         self.recovery_point = self.recovery_point.max(flushed.offset);
         self.producers.advance_recovery_point(self.recovery_point);
-        if self
-            .truncated_until
-            .is_some_and(|until| flushed.offset >= until)
-        {
-            let removed = self.remove_truncation_marker();
-            self.guard(removed)?;
-        }
-        Ok(())
+        self.settle_truncation()
     }
 
     /// Flushes under the lock.

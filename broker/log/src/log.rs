@@ -81,6 +81,8 @@ pub struct Log<V: Vfs> {
     pub(crate) deleted: Vec<DeletedSegment>,
     /// Compaction has been up to here, if the log still begins before it.
     pub(crate) first_dirty: Offset,
+    /// What the log directory's checkpoint says of that.
+    pub(crate) checkpointed_dirty: Offset,
     /// Base offset of a compacted segment that is about to take the place of others.
     pub(crate) pending_swap: Option<Offset>,
     pub(crate) offline: Option<String>,

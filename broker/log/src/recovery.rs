@@ -106,6 +106,7 @@ impl<V: Vfs> Log<V> {
             truncated_until: None,
             deleted: Vec::new(),
             first_dirty: mode.first_dirty_offset,
+            checkpointed_dirty: mode.first_dirty_offset,
             pending_swap: None,
             offline: None,
             hints: Arc::new(ReadHints::default()),

@@ -180,9 +180,16 @@ impl<V: Vfs> Log<V> {
         Ok(lines.and_then(|lines| lines.first().copied()))
     }
 
-    pub(crate) fn remove_truncation_marker(&mut self) -> Result<(), LogError> {
+    /// Removes the marker once neither the recovery point's checkpoint nor the cleaners' vouches for more than there is.
+    pub(crate) fn settle_truncation(&mut self) -> Result<(), LogError> {
+        let durable = |until| self.recovery_point >= until;
+        if !self.truncated_until.is_some_and(durable) || self.checkpointed_dirty > self.first_dirty
+        {
+            return Ok(());
+        }
         self.truncated_until = None;
-        remove_if_there(&self.vfs, &self.marker_path())
+        let removed = remove_if_there(&self.vfs, &self.marker_path());
+        self.guard(removed)
     }
 
     pub(crate) fn remove_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {

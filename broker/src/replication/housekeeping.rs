@@ -73,6 +73,7 @@ fn expire_tails(manager: &ReplicaManager) {
 struct Positions {
     name: TopicPartition,
     first_dirty: Offset,
+    checkpointed_dirty: Offset,
     recovery_point: Offset,
     log_start: Offset,
     high_watermark: Offset,
@@ -83,6 +84,7 @@ fn positions(replica: &Replica) -> Positions {
     Positions {
         name: replica.partition.topic_partition(),
         first_dirty: state.log.first_dirty_offset(),
+        checkpointed_dirty: state.log.checkpointed_first_dirty_offset(),
         recovery_point: state.log.recovery_point(),
         log_start: state.log.log_start_offset(),
         high_watermark: state.core.high_watermark(),
@@ -135,13 +137,20 @@ fn cleaned(all: &[Positions]) -> BTreeMap<TopicPartition, Offset> {
         .collect()
 }
 
-/// Writes down how far logs are clean. Also done after each cleaning: the next one may rely on it.
+/// Writes down how far logs are clean, and tells them. Also done after each cleaning: the next one may rely on it.
 pub(crate) fn write_cleaner_checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
     // What was read last is written last.
     let mut checkpoints = manager.inner().directory.checkpoints();
     let replicas = manager.all_replicas();
     let all: Vec<_> = replicas.iter().map(|replica| positions(replica)).collect();
-    checkpoints.write(OffsetCheckpoint::Cleaner, cleaned(&all))
+    checkpoints.write(OffsetCheckpoint::Cleaner, cleaned(&all))?;
+    for (replica, one) in replicas.iter().zip(&all) {
+        if one.checkpointed_dirty != one.first_dirty {
+            let told = replica.lock().log.on_cleaner_checkpoint(one.first_dirty);
+            told?;
+        }
+    }
+    Ok(())
 }
 
 /// Retention, rolling, removal of deleted segments, expiry of producers.
@@ -184,6 +193,7 @@ pub(crate) fn close_all(manager: &ReplicaManager) -> Result<(), LogError> {
         all.push(Positions {
             name: closed.name,
             first_dirty: closed.first_dirty,
+            checkpointed_dirty: closed.first_dirty,
             recovery_point: closed.recovery_point,
             log_start: closed.log_start,
             high_watermark: closed.high_watermark,

@@ -72,6 +72,8 @@ pub(crate) struct Plan<V> {
     pub(crate) generation: u64,
     pub(crate) now_ms: i64,
     pub(crate) first_dirty: Offset,
+    /// The part of what is clean that the checkpoint tells of.
+    pub(crate) settled: Offset,
     pub(crate) first_uncleanable: Offset,
     /// All segments before the first uncleanable offset.
     pub(crate) sources: Vec<Source>,
@@ -250,6 +252,7 @@ impl<V: Vfs> Log<V> {
             generation: self.generation,
             now_ms,
             first_dirty: backlog.first_dirty,
+            settled: backlog.first_dirty.min(self.checkpointed_dirty),
             first_uncleanable: backlog.first_uncleanable,
             sources,
             // Those whose marker comes later, too: their data may lie here.

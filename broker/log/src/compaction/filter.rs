@@ -90,7 +90,7 @@ pub(crate) struct Filter<'a> {
     pub(crate) transactions: &'a mut Transactions,
     pub(crate) producers: &'a ActiveProducers,
     /// A marker before it may go: recovery knows that all transactions before it are decided.
-    pub(crate) first_dirty: Offset,
+    pub(crate) settled: Offset,
     pub(crate) now_ms: i64,
     pub(crate) delete_retention_ms: i64,
 }
@@ -117,7 +117,7 @@ impl Filter<'_> {
             let over = header
                 .delete_horizon_ms()
                 .is_some_and(|at| at <= self.now_ms);
-            let settled = header.last_offset() < self.first_dirty;
+            let settled = header.last_offset() < self.settled;
             discardable && over && settled && !needed
         } else {
             discardable

@@ -4,6 +4,7 @@
 //! log meanwhile. `TIDEMARK_SEEDS` says how many histories run, `TIDEMARK_SEED` runs only that one.
 
 mod history;
+mod trouble;
 mod world;
 
 use std::cell::{Cell, RefCell};
@@ -72,7 +73,10 @@ fn clean_at(held: &Held, now_ms: i64) -> CompactionStats {
     let mut pace = |_| ControlFlow::Continue(());
     let done = compact(held, &settings(), now_ms, end.expect("is held"), &mut pace);
     match done.expect("cleans") {
-        Compaction::Done(stats) => stats,
+        Compaction::Done(stats) => {
+            held.with(|log| log.on_cleaner_checkpoint(stats.to));
+            stats
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -431,9 +435,9 @@ fn what_is_appended_after_a_loss_does_not_count_as_clean() {
     let (vfs, log) = filled(100, 5);
     let held = Held::new(log);
     clean_at(&held, 5000);
-    let log = held.take();
+    let mut log = held.take();
     let (root, _) = LogDir::open(vfs.clone(), ROOT).expect("log dir opens");
-    write_checkpoints(&root, &log).expect("writes");
+    write_checkpoints(&root, &mut log).expect("writes");
     let (lost, kept) = (log.segments[1].base, log.segments[0].base);
     drop(log);
     // The disk forgot the later files.

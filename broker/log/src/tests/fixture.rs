@@ -159,18 +159,19 @@ pub(super) fn open_as_found(
 pub(super) fn close(vfs: &FaultyVfs, mut log: TestLog) {
     log.close().expect("closes");
     let (root, _) = LogDir::open(vfs.clone(), ROOT).expect("log dir opens");
-    write_checkpoints(&root, &log).expect("writes");
+    write_checkpoints(&root, &mut log).expect("writes");
     root.mark_clean_shutdown(None).expect("marks");
 }
 
 pub(super) fn write_checkpoints(
     root: &LogDir<FaultyVfs>,
-    log: &TestLog,
+    log: &mut TestLog,
 ) -> Result<(), crate::LogError> {
     let at = partition();
     let (point, start) = (log.recovery_point(), log.log_start_offset());
     let dirty = log.first_dirty_offset();
     root.write_checkpoint(OffsetCheckpoint::Cleaner, [(&at, dirty)].into_iter())?;
+    log.on_cleaner_checkpoint(dirty)?;
     root.write_checkpoint(OffsetCheckpoint::RecoveryPoint, [(&at, point)].into_iter())?;
     root.write_checkpoint(OffsetCheckpoint::LogStart, [(&at, start)].into_iter())
 }

@@ -70,7 +70,7 @@ fn only_what_lies_behind_the_recovery_point_is_validated() {
     fill(&mut log, 60);
     log.flush().unwrap();
     let (root, _) = LogDir::open(vfs.clone(), ROOT).unwrap();
-    write_checkpoints(&root, &log).unwrap();
+    write_checkpoints(&root, &mut log).unwrap();
     fill(&mut log, 63);
     drop(log);
     let (log, report) = open(&vfs, small());
@@ -207,7 +207,7 @@ fn a_log_start_offset_within_the_active_segment_survives() {
     fill(&mut log, 10);
     log.advance_log_start_offset(Offset(7)).unwrap();
     let (root, _) = LogDir::open(vfs.clone(), ROOT).unwrap();
-    write_checkpoints(&root, &log).unwrap();
+    write_checkpoints(&root, &mut log).unwrap();
     drop(log);
     let (log, _) = open(&vfs, LogConfig::default());
     assert_eq!(log.log_start_offset(), Offset(7));

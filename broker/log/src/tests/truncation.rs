@@ -103,7 +103,7 @@ fn a_truncation_below_the_checkpointed_recovery_point_is_not_forgotten() {
         fill(&mut log, 60);
         log.flush().unwrap();
         let (root, _) = LogDir::open(vfs.clone(), ROOT).unwrap();
-        write_checkpoints(&root, &log).unwrap();
+        write_checkpoints(&root, &mut log).unwrap();
         log.truncate_to(Offset(10)).unwrap();
         // Not synced, several segments, all below the checkpoint's recovery point.
         while log.log_end_offset().0 < 55 {

@@ -397,6 +397,7 @@ impl World {
             let (root, _) = LogDir::open(self.vfs.clone(), ROOT)?;
             let at = crate::tests::fixture::partition();
             root.write_checkpoint(OffsetCheckpoint::Cleaner, [(&at, dirty)].into_iter())?;
+            self.with(|log| log.on_cleaner_checkpoint(dirty))?;
         }
         Ok(())
     }

@@ -343,7 +343,7 @@ impl World {
         // While it is written either value may be found.
         let start = self.log().log_start_offset();
         let (root, _) = LogDir::open(self.vfs.clone(), ROOT)?;
-        let log = self.log.as_ref().expect("is open");
+        let log = self.log.as_mut().expect("is open");
         write_checkpoints(&root, log)?;
         self.checkpointed_start = start;
         Ok(())
