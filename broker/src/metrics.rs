@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use broker_core::cleaning::Setback;
 use broker_core::group::GroupState;
 use wire::ApiKey;
 
@@ -365,7 +366,7 @@ fn cleaner(page: &mut Page, status: CleanerStatus) {
     let gauges = [
         (
             "manager_uncleanable_partitions_count",
-            "Compacted logs that cannot be cleaned",
+            "Compacted logs that are not cleaned until the next start: damaged, or a cleaner panicked",
             status.uncleanable_partitions.to_string(),
         ),
         (
@@ -412,6 +413,7 @@ fn cleaner(page: &mut Page, status: CleanerStatus) {
     for (name, help, value) in gauges {
         page.gauge(&format!("kafka_log_logcleaner{name}"), help, value);
     }
+    held_back(page, status);
     for (name, help, value) in [
         ("runs", "Cleanings of logs that were done", status.runs),
         (
@@ -423,6 +425,20 @@ fn cleaner(page: &mut Page, status: CleanerStatus) {
         let name = format!("tidemark_log_cleaner_{name}_total");
         page.head(&name, "counter", help);
         page.line(format_args!("{name} {value}"));
+    }
+}
+
+/// Logs that are not compacted, and why.
+fn held_back(page: &mut Page, status: CleanerStatus) {
+    const HELD_BACK: &str = "tidemark_log_cleaner_held_back_partitions";
+    page.head(
+        HELD_BACK,
+        "gauge",
+        "Compacted logs that were not cleaned when it was tried last, by reason; no_room, io_error and interrupted are tried again",
+    );
+    for (setback, count) in Setback::ALL.iter().zip(status.held_back_partitions) {
+        let reason = setback.name();
+        page.line(format_args!("{HELD_BACK}{{reason=\"{reason}\"}} {count}"));
     }
 }
 

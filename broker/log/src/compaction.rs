@@ -16,7 +16,9 @@ mod recopy;
 pub(crate) mod swap;
 mod transactions;
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use types::Offset;
 
@@ -40,6 +42,8 @@ pub struct CompactionSettings {
     pub load_factor: f64,
     /// `log.cleaner.io.buffer.size` for one cleaner: bytes that are read or written at once.
     pub buffer_bytes: usize,
+    /// How many bytes of the disk a copy leaves free for others.
+    pub left_free: u64,
     /// A secret number, other in each process.
     pub hash_seed: u64,
 }
@@ -80,6 +84,13 @@ pub enum Compaction {
     Done(CompactionStats),
     /// There was nothing to clean.
     Nothing,
+    /// A copy of the segments that come next would not fit on the disk. The log is as sound as before.
+    NoRoom {
+        /// Bytes that have to be free for it.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
+    },
     /// The log was truncated, lost segments or went away meanwhile, or the caller wanted an end. The log is as sound as
     /// before; it may be tried again.
     Interrupted,
@@ -89,6 +100,7 @@ pub enum Compaction {
 #[derive(Debug)]
 enum Stop {
     Interrupted,
+    NoRoom { needed: u64, free: u64 },
     Failed(LogError),
 }
 
@@ -107,8 +119,47 @@ pub type Pace<'p> = dyn FnMut(u64) -> ControlFlow<()> + 'p;
 /// # Errors
 /// [`LogError::DiskFull`]: to be tried again when there is room. [`LogError::Corrupt`], [`LogError::Records`]: stored
 /// batches cannot be read. [`LogError::Io`]: if it happened while files were swapped, the log is offline, else it goes on
-/// as before. None of these loses a record.
+/// as before. [`LogError::Panicked`]: likewise, if it happened while the cleaner had the log. None of these loses a record.
 pub fn compact<V: Vfs, A: LogAccess<V>>(
+    log: &A,
+    settings: &CompactionSettings,
+    now_ms: i64,
+    high_watermark: Offset,
+    pace: &mut Pace<'_>,
+) -> Result<Compaction, LogError> {
+    let log = &Watched {
+        log,
+        inside: Cell::new(false),
+    };
+    let cleaning = || try_compact(log, settings, now_ms, high_watermark, pace);
+    // Nothing that the closure used is used again, but for the log, whose memory may be half changed.
+    catch_unwind(AssertUnwindSafe(cleaning)).unwrap_or_else(|panic| {
+        let inside = log.inside.replace(false);
+        let path = log.with(|log| log.dir.clone()).unwrap_or_default();
+        let error = LogError::panicked(path.display().to_string(), &*panic);
+        if inside {
+            log.with(|log| log.offline = Some(error.to_string()));
+        }
+        Err(error)
+    })
+}
+
+/// Knows whether a step runs on the log.
+struct Watched<'a, A> {
+    log: &'a A,
+    inside: Cell<bool>,
+}
+
+impl<V: Vfs, A: LogAccess<V>> LogAccess<V> for Watched<'_, A> {
+    fn with<R>(&self, step: impl FnOnce(&mut Log<V>) -> R) -> Option<R> {
+        self.inside.set(true);
+        let result = self.log.with(step);
+        self.inside.set(false);
+        result
+    }
+}
+
+fn try_compact<V: Vfs, A: LogAccess<V>>(
     log: &A,
     settings: &CompactionSettings,
     now_ms: i64,
@@ -122,11 +173,12 @@ pub fn compact<V: Vfs, A: LogAccess<V>>(
     if plan.first_dirty >= plan.first_uncleanable {
         return Ok(Compaction::Nothing);
     }
-    plan.add_earlier_producers()?;
     let mut swapped = 0;
-    match run(log, &plan, settings, pace, &mut swapped) {
+    let read = plan.read_files().map_err(Stop::Failed);
+    match read.and_then(|()| run(log, &plan, settings, pace, &mut swapped)) {
         Ok(stats) => Ok(Compaction::Done(stats)),
         Err(Stop::Interrupted) => Ok(Compaction::Interrupted),
+        Err(Stop::NoRoom { needed, free }) => Ok(Compaction::NoRoom { needed, free }),
         Err(Stop::Failed(error)) => {
             // A file that was truncated or deleted meanwhile reads like a damaged one.
             let rest = &plan.sources[swapped..];
@@ -151,6 +203,10 @@ fn run<V: Vfs, A: LogAccess<V>>(
         from: plan.first_dirty,
         ..CompactionStats::default()
     };
+    // Before anything is read for nothing: the first group is copied whatever the map says.
+    if let Some(first) = plan.groups(&plan.sources).first() {
+        check_room(plan, first, settings)?;
+    }
     let map = build_map(plan, settings, pace, &mut stats)?;
     stats.map_utilization = map.utilization();
     stats.to = map.latest().plus(1);
@@ -159,6 +215,7 @@ fn run<V: Vfs, A: LogAccess<V>>(
         .partition_point(|source| source.base < stats.to);
     let mut transactions = Transactions::new(plan.aborted.clone());
     for group in plan.groups(&plan.sources[..end]) {
+        check_room(plan, group, settings)?;
         let mut filter = Filter {
             map: &map,
             transactions: &mut transactions,
@@ -186,6 +243,23 @@ fn run<V: Vfs, A: LogAccess<V>>(
     let to = stats.to;
     log.with(|log| log.set_first_dirty(plan.generation, to));
     Ok(stats)
+}
+
+/// Whether a copy of the group fits beside it, should compaction remove nothing: a disk that is full refuses producers.
+fn check_room<V: Vfs>(
+    plan: &Plan<V>,
+    group: &[Source],
+    settings: &CompactionSettings,
+) -> Result<(), Stop> {
+    let free = plan
+        .vfs
+        .free_bytes(&plan.dir)
+        .map_err(|source| LogError::io("look at", &plan.dir, source))?;
+    let needed = plan.room_for(group).saturating_add(settings.left_free);
+    if needed > free {
+        return Err(Stop::NoRoom { needed, free });
+    }
+    Ok(())
 }
 
 /// Makes the copy take the place of its group: the new names are durable before the old files go.

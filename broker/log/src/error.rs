@@ -1,5 +1,6 @@
 //! What can go wrong with a log, and which Kafka error does a client get?
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,14 @@ pub enum LogError {
         /// What was found, what would be right.
         reason: String,
     },
+    /// There is an error in the program.
+    #[error("a step panicked at the log {log}: {reason}")]
+    Panicked {
+        /// The log, or its directory.
+        log: String,
+        /// What the panic said.
+        reason: String,
+    },
     /// The bytes to append are not whole batches.
     #[error("failed to append: malformed batch")]
     Batch(#[from] BatchError),
@@ -101,6 +110,26 @@ impl LogError {
         }
     }
 
+    /// What a caught panic of a step at the log said.
+    #[must_use]
+    pub fn panicked(log: String, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked {
+            log,
+            reason: text.unwrap_or_else(|| "it does not say why".to_owned()),
+        }
+    }
+
+    /// Whether what is stored is to blame, so that it would be the same the next time.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt { .. } | Self::Records { .. } | Self::Format { .. }
+        )
+    }
+
     /// The error code that a client gets.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
@@ -110,7 +139,8 @@ impl LogError {
             | Self::Offline { .. }
             | Self::Corrupt { .. }
             | Self::Records { .. }
-            | Self::Format { .. } => ErrorCode::KafkaStorageError,
+            | Self::Format { .. }
+            | Self::Panicked { .. } => ErrorCode::KafkaStorageError,
             Self::Batch(_) => ErrorCode::CorruptMessage,
             Self::OutOfOrder { .. } => ErrorCode::UnknownServerError,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,

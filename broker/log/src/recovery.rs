@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use types::{BatchHeader, HEADER_LEN, LeaderEpoch, Offset, TopicId, TopicPartition};
+use types::{BatchHeader, LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::compaction::swap;
 use crate::leader_epoch_cache::LeaderEpochCache;
@@ -182,29 +182,13 @@ impl<V: Vfs> Log<V> {
         self.complete_epochs()?;
         self.epochs_dirty |= self.epochs.truncate_from_start(self.log_start);
         self.remove_stray_snapshots()?;
-        let first_ms = self.first_timestamp()?;
+        let first_ms = self.active().first_timestamp(&self.vfs)?;
         let active = self.active_mut();
         active.first_append_ms = (active.size > 0).then(|| match first_ms {
             Some(first) if (0..now_ms).contains(&first) => first,
             _ => now_ms,
         });
         Ok(())
-    }
-
-    /// Timestamp of the active segment's first batch.
-    fn first_timestamp(&self) -> Result<Option<i64>, LogError> {
-        let active = self.active();
-        if active.size == 0 {
-            return Ok(None);
-        }
-        let mut bytes = Vec::with_capacity(HEADER_LEN);
-        active
-            .open_or_reuse(&self.vfs)?
-            .read_full_at(0, HEADER_LEN, &mut bytes)
-            .map_err(|source| LogError::io("read", &active.path, source))?;
-        Ok(BatchHeader::parse(&bytes)
-            .ok()
-            .map(|header| header.max_timestamp))
     }
 
     /// After a clean stop: finds the end of the log behind the active segment's last index entry. `false` if what lies

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use types::{BatchHeader, Offset};
+use types::{BatchHeader, HEADER_LEN, Offset};
 
 use crate::LogError;
 use crate::index::{Entry, EntryFile, OffsetEntry};
@@ -34,6 +34,8 @@ pub(crate) struct Segment<V: Vfs> {
     /// Open while active; once sealed, the log's small cache holds what is read.
     pub(crate) file: OnceLock<Arc<V::File>>,
     newest: OnceLock<Newest>,
+    /// Timestamp of the first batch, if one can be read there.
+    first_timestamp: OnceLock<Option<i64>>,
     bytes_since_index: u64,
     /// When the first batch came, for rolling by time.
     pub(crate) first_append_ms: Option<i64>,
@@ -93,6 +95,7 @@ impl<V: Vfs> Segment<V> {
             aborted,
             file: OnceLock::from(Arc::new(file)),
             newest: OnceLock::new(),
+            first_timestamp: OnceLock::new(),
             bytes_since_index: 0,
             first_append_ms: None,
             last_append_ms: now_ms,
@@ -111,6 +114,7 @@ impl<V: Vfs> Segment<V> {
             aborted: TxnIndex::new(file_path(dir, base, "txnindex"), sizes.aborted),
             file: OnceLock::new(),
             newest: OnceLock::new(),
+            first_timestamp: OnceLock::new(),
             bytes_since_index: 0,
             first_append_ms: None,
             last_append_ms: modified_ms,
@@ -129,6 +133,7 @@ impl<V: Vfs> Segment<V> {
         };
         Self {
             newest: self.newest.clone(),
+            first_timestamp: self.first_timestamp.clone(),
             ..Self::found(dir, self.base, sizes, self.last_append_ms)
         }
     }
@@ -167,6 +172,9 @@ impl<V: Vfs> Segment<V> {
     /// Enters a batch that was written at `position` into the indexes.
     pub(crate) fn note_batch(&mut self, header: &BatchHeader, position: u64, interval: u32) {
         let last_offset = header.last_offset();
+        if position == 0 {
+            self.first_timestamp = OnceLock::from(Some(header.max_timestamp));
+        }
         if self
             .newest
             .get()
@@ -258,6 +266,24 @@ impl<V: Vfs> Segment<V> {
             None => self.scan_newest(vfs)?,
         };
         Ok(Some(*self.newest.get_or_init(|| newest)))
+    }
+
+    /// Timestamp of the first batch; `None` for a segment without one. Read once.
+    pub(crate) fn first_timestamp(&self, vfs: &V) -> Result<Option<i64>, LogError> {
+        if self.size == 0 {
+            return Ok(None);
+        }
+        if let Some(first) = self.first_timestamp.get() {
+            return Ok(*first);
+        }
+        let mut bytes = Vec::with_capacity(HEADER_LEN);
+        self.open_or_reuse(vfs)?
+            .read_full_at(0, HEADER_LEN, &mut bytes)
+            .map_err(|source| LogError::io("read", &self.path, source))?;
+        let first = BatchHeader::parse(&bytes)
+            .ok()
+            .map(|header| header.max_timestamp);
+        Ok(*self.first_timestamp.get_or_init(|| first))
     }
 
     fn scan_newest(&self, vfs: &V) -> Result<Newest, LogError> {

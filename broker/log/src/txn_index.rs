@@ -49,7 +49,7 @@ impl AbortedTransaction {
 }
 
 /// The `.txnindex` file of one segment; most segments have none.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TxnIndex {
     path: PathBuf,
     len: u64,
@@ -113,6 +113,24 @@ impl TxnIndex {
             .chunks_exact(ENTRY_LEN)
             .filter_map(AbortedTransaction::decode)
             .collect())
+    }
+
+    /// All entries that were there when this was cloned: entries are only added, but for a truncation or a deletion, after
+    /// which this may be an error, or give what is left.
+    pub(crate) fn read_as_it_was<V: Vfs>(
+        &self,
+        vfs: &V,
+    ) -> Result<Vec<AbortedTransaction>, LogError> {
+        let mut entries = self.read(vfs)?;
+        let count = usize::try_from(self.len).unwrap_or(usize::MAX) / ENTRY_LEN;
+        if entries.len() < count {
+            return Err(LogError::Format {
+                path: self.path.clone(),
+                reason: format!("it has {} of {count} entries", entries.len()),
+            });
+        }
+        entries.truncate(count);
+        Ok(entries)
     }
 
     /// Keeps the transactions whose marker lies before `end`.

@@ -2,13 +2,16 @@
 //!
 //! `log.cleaner.threads` threads take the dirtiest log that is due, one at a time, leaders and followers alike; when none
 //! is due they look again after `log.cleaner.backoff.ms`. How a log is cleaned is decided in `broker_log::compact`. A log
-//! that cannot be cleaned is left alone from then on, and counted; the broker goes on.
+//! that could not be cleaned is left alone for a while, or from then on (`broker_core::cleaning`), and counted; the
+//! cleaners go on with the others.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use broker_core::cleaning::{Setback, pause_ms};
 use broker_log::{
     Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, LogError, RealVfs, compact,
 };
@@ -17,11 +20,14 @@ use parking_lot::{Condvar, Mutex};
 
 use super::housekeeping::write_cleaner_checkpoint;
 use super::manager::ReplicaManager;
+use super::model::TopicIdPartition;
 use super::replica::{DiskLog, Replica};
 use super::shared::wall_ms;
 
 /// After so many bytes a cleaner looks whether it has to end.
 const LOOK_EVERY: u64 = 1 << 20;
+/// So many bytes of the disk a copy leaves free: what producers append while it is made.
+const LEFT_FREE: u64 = 16 << 20;
 /// A throttled cleaner waits at least this long at once: shorter waits cost more than they even out.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 
@@ -29,7 +35,7 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Cleaners {
     threads: usize,
-    backoff: Duration,
+    backoff_ms: i64,
     bytes_per_second: f64,
     settings: CompactionSettings,
     state: Mutex<State>,
@@ -66,7 +72,9 @@ pub struct CleanerStatus {
     pub runs: u64,
     /// Bytes that were read and written for them.
     pub bytes: u64,
-    /// Logs that cannot be cleaned.
+    /// Logs that were not cleaned when it was tried last, by reason in the order of [`Setback::ALL`].
+    pub held_back_partitions: [usize; Setback::ALL.len()],
+    /// Those of them that are not tried again: damaged ones, and those at which a cleaner panicked.
     pub uncleanable_partitions: usize,
     /// Bytes of those that were never compacted.
     pub uncleanable_bytes: u64,
@@ -94,9 +102,7 @@ impl Cleaners {
         let buffers = usize::try_from(settings.log_cleaner_io_buffer_size).unwrap_or(0);
         Self {
             threads,
-            backoff: Duration::from_millis(
-                u64::try_from(settings.log_cleaner_backoff_ms).unwrap_or(0),
-            ),
+            backoff_ms: settings.log_cleaner_backoff_ms,
             bytes_per_second: settings.log_cleaner_io_max_bytes_per_second,
             settings: CompactionSettings {
                 map_bytes: map / share as u64,
@@ -104,6 +110,7 @@ impl Cleaners {
                 // One buffer to read and one to write.
                 buffer_bytes: (buffers / share / 2).max(4096),
                 hash_seed: rand::random(),
+                left_free: LEFT_FREE,
             },
             state: Mutex::new(State {
                 last: vec![None; threads],
@@ -151,6 +158,11 @@ impl Cleaners {
             }
         }
         true
+    }
+
+    /// How long a thread waits that found nothing to do.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(u64::try_from(pause_ms(self.backoff_ms)).unwrap_or(u64::MAX))
     }
 
     fn is_stopped(&self) -> bool {
@@ -242,7 +254,7 @@ fn run(manager: &ReplicaManager, index: usize) {
         let cleaned = manager
             .take_dirtiest()
             .is_some_and(|replica| manager.clean(&replica, index));
-        if !cleaned && cleaners.stopped_before(Instant::now() + cleaners.backoff) {
+        if !cleaned && cleaners.stopped_before(Instant::now() + cleaners.pause()) {
             return;
         }
     }
@@ -257,9 +269,16 @@ impl ReplicaManager {
             .cleaners
             .status(self.inner().shared.clock.now_ms());
         for replica in self.all_replicas() {
-            if replica.cleaning.is_uncleanable() {
+            let record = replica.cleaning.record();
+            for (at, setback) in Setback::ALL.into_iter().enumerate() {
+                status.held_back_partitions[at] += usize::from(record.setback() == Some(setback));
+            }
+            if record.is_final() {
                 status.uncleanable_partitions += 1;
-                let backlog = replica.backlog().and_then(Result::ok);
+                // It may panic again.
+                let known = record.setback() != Some(Setback::Panicked);
+                let backlog = known.then(|| replica.backlog()).flatten();
+                let backlog = backlog.and_then(Result::ok);
                 status.uncleanable_bytes += backlog.map_or(0, |backlog| backlog.dirty_bytes);
             }
         }
@@ -272,32 +291,50 @@ impl ReplicaManager {
         if self.inner().directory.has_waiting() {
             return None;
         }
+        let cleaners = &self.inner().cleaners;
+        let now_ms = self.inner().shared.clock.now_ms();
         let mut backlogs = Vec::new();
         for replica in self.all_replicas() {
-            if !replica.settings().cleanup_policy.compact || replica.cleaning.is_uncleanable() {
+            let record = replica.cleaning.record();
+            if !replica.settings().cleanup_policy.compact || record.is_final() {
                 continue;
             }
-            match replica.backlog() {
-                None => {}
-                Some(Ok(backlog)) => backlogs.push((replica, backlog)),
-                Some(Err(error)) => replica.cleaning_failed(&error),
+            // Those that wait for another try are looked at, too: the metrics tell how much waits.
+            match guarded(&replica.partition, || replica.backlog().transpose()) {
+                Ok(None) => {}
+                Ok(Some(backlog)) => backlogs.push((replica, backlog)),
+                // It may be what the log waits for already.
+                Err(_) if !record.may_start(now_ms) => {}
+                Err(error) => replica.cleaning_failed(&error, cleaners.backoff_ms),
             }
         }
-        let cleaners = &self.inner().cleaners;
-        cleaners.note_look(self.inner().shared.clock.now_ms(), &backlogs);
+        cleaners.note_look(now_ms, &backlogs);
         backlogs.retain(|(replica, backlog)| {
             backlog.is_due(replica.settings().min_cleanable_dirty_ratio)
         });
         backlogs.sort_by(|(_, a), (_, b)| b.dirty_ratio().total_cmp(&a.dirty_ratio()));
         let mut free = backlogs.into_iter().map(|(replica, _)| replica);
-        free.find(|replica| replica.cleaning.begin())
+        free.find(|replica| replica.cleaning.begin(now_ms))
     }
 
-    /// Cleans a log that [`Self::take_dirtiest`] gave; whether something came of it.
+    /// Cleans a log that [`Self::take_dirtiest`] gave; whether something came of it. Even a panic costs that log only.
     fn clean(&self, replica: &Arc<Replica>, thread: usize) -> bool {
+        let result = guarded(&replica.partition, || {
+            let started = Instant::now();
+            let result = self.compact(replica)?;
+            Ok(self.note_result(replica, thread, result, started.elapsed()))
+        });
+        let done = result.unwrap_or_else(|error| {
+            replica.cleaning_failed(&error, self.inner().cleaners.backoff_ms);
+            false
+        });
+        replica.cleaning.end();
+        done
+    }
+
+    fn compact(&self, replica: &Replica) -> Result<Compaction, LogError> {
         let cleaners = &self.inner().cleaners;
         let high_watermark = replica.lock().core.high_watermark();
-        let started = Instant::now();
         let mut since_look = 0;
         let mut pace = |bytes: u64| {
             let stop = cleaners.throttle(bytes);
@@ -312,28 +349,26 @@ impl ReplicaManager {
                 ControlFlow::Continue(())
             }
         };
-        let result = compact(
+        compact(
             &ReplicaLog(replica),
             &cleaners.settings,
             wall_ms(),
             high_watermark,
             &mut pace,
-        );
-        let done = self.note_result(replica, thread, result, started.elapsed());
-        replica.cleaning.end();
-        done
+        )
     }
 
     fn note_result(
         &self,
         replica: &Replica,
         thread: usize,
-        result: Result<Compaction, LogError>,
+        result: Compaction,
         took: Duration,
     ) -> bool {
         let cleaners = &self.inner().cleaners;
         match result {
-            Ok(Compaction::Done(stats)) => {
+            Compaction::Done(stats) => {
+                replica.cleaning.on_done();
                 tracing::info!(partition = %replica.partition, from = %stats.from, to = %stats.to, bytes_before = stats.bytes_before, bytes_after = stats.bytes_after, records_before = stats.records_read, records_after = stats.records_kept, ms = took.as_millis(), "compacted a log");
                 if stats.keyless_records > 0 {
                     tracing::warn!(partition = %replica.partition, records = stats.keyless_records, "records without a key were dropped: they were produced before the topic was compacted");
@@ -346,13 +381,27 @@ impl ReplicaManager {
                 }
                 written.is_ok()
             }
-            Ok(Compaction::Nothing | Compaction::Interrupted) => false,
-            Err(error) => {
-                replica.cleaning_failed(&error);
+            Compaction::Nothing | Compaction::Interrupted => {
+                replica.put_off(Setback::Interrupted, cleaners.backoff_ms);
+                false
+            }
+            Compaction::NoRoom { needed, free } => {
+                let again_in_ms = replica.put_off(Setback::NoRoom, cleaners.backoff_ms);
+                tracing::warn!(partition = %replica.partition, needed, free, again_in_ms, "the disk has no room for a copy of the segments that compaction would replace: put off");
                 false
             }
         }
     }
+}
+
+/// Runs `step` on a log; a panic is an error, of that log.
+fn guarded<R>(
+    log: &TopicIdPartition,
+    step: impl FnOnce() -> Result<R, LogError>,
+) -> Result<R, LogError> {
+    // What a panic may leave half done is the log's memory, and then `compact` took the log offline.
+    catch_unwind(AssertUnwindSafe(step))
+        .unwrap_or_else(|panic| Err(LogError::panicked(log.to_string(), &*panic)))
 }
 
 impl Replica {
@@ -367,14 +416,31 @@ impl Replica {
         self.settings().cleanup_policy.compact && !self.lock().closed
     }
 
-    fn cleaning_failed(&self, error: &LogError) {
-        if matches!(error, LogError::DiskFull { .. }) {
-            tracing::warn!(partition = %self.partition, %error, "no room to compact the log: tried again later");
-            return;
-        }
+    /// Another try comes later, in so many ms.
+    fn put_off(&self, setback: Setback, backoff_ms: i64) -> Option<i64> {
+        let again_in_ms = self.cleaning.on_setback(self.now_ms(), setback, backoff_ms);
+        let reason = setback.name();
+        tracing::debug!(partition = %self.partition, reason, again_in_ms, "the log was not compacted");
+        again_in_ms
+    }
+
+    fn cleaning_failed(&self, error: &LogError, backoff_ms: i64) {
+        let setback = match error {
+            LogError::DiskFull { .. } => Setback::NoRoom,
+            LogError::Panicked { .. } => Setback::Panicked,
+            error if error.is_damage() => Setback::Damaged,
+            _ => Setback::IoError,
+        };
         let source = std::error::Error::source(error).map(ToString::to_string);
-        tracing::error!(partition = %self.partition, %error, source, "the log cannot be compacted: it is left alone until the broker is started anew");
-        self.cleaning.set_uncleanable();
+        let reason = setback.name();
+        match self.put_off(setback, backoff_ms) {
+            Some(again_in_ms) => {
+                tracing::warn!(partition = %self.partition, reason, %error, source, again_in_ms, "the log could not be compacted: tried again later");
+            }
+            None => {
+                tracing::error!(partition = %self.partition, reason, %error, source, "the log cannot be compacted: it is left alone until the broker is started anew");
+            }
+        }
         let offline = self.lock().log.offline_reason().is_some();
         if offline {
             // It happened while files were swapped: as after any failed write, the disk's state is not known.
@@ -386,6 +452,19 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_log_that_it_happened_at() {
+        let log = TopicIdPartition::new(types::TopicId([7; 16]), "profiles", 3);
+        let done = guarded(&log, || Ok(1));
+        assert!(matches!(done, Ok(1)), "{done:?}");
+        let failed = guarded(&log, || -> Result<(), LogError> { panic!("a bug") });
+        let Err(LogError::Panicked { log, reason }) = failed else {
+            panic!("{failed:?}");
+        };
+        assert!(log.contains("profiles"), "{log}");
+        assert_eq!(reason, "a bug");
+    }
 
     #[test]
     fn a_throttle_spreads_bytes_over_time_and_saves_nothing_up() {

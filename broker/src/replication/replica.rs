@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use broker_core::cleaning::{CleaningRecord, Setback};
 use broker_core::partition::{
     AlterPartitionAnswer, AlterPartitionProposal, EpochHistory, HighWatermarkMove, LogPosition,
     Partition, PartitionConfig, PartitionRegistration, RoleChange, Settlement,
@@ -41,30 +42,43 @@ pub(crate) struct Replica {
     state: Mutex<State>,
 }
 
-/// Whether a cleaner has to do with the log.
+/// What cleaners have to do with the log.
 #[derive(Debug, Default)]
 pub(crate) struct Cleaning {
     running: AtomicBool,
-    uncleanable: AtomicBool,
+    record: Mutex<CleaningRecord>,
 }
 
 impl Cleaning {
-    /// Takes the log for one cleaner; `false` if another has it.
-    pub(crate) fn begin(&self) -> bool {
-        !self.running.swap(true, Ordering::AcqRel)
+    /// Takes the log for one cleaner; `false` if another has it, or it is not to be tried yet.
+    pub(crate) fn begin(&self, now_ms: i64) -> bool {
+        if self.running.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let begins = self.record().may_start(now_ms);
+        if !begins {
+            self.end();
+        }
+        begins
     }
 
     pub(crate) fn end(&self) {
         self.running.store(false, Ordering::Release);
     }
 
-    pub(crate) fn is_uncleanable(&self) -> bool {
-        self.uncleanable.load(Ordering::Acquire)
+    /// How the cleanings went so far.
+    pub(crate) fn record(&self) -> CleaningRecord {
+        *self.record.lock()
     }
 
-    /// Cleaning failed, and would fail again.
-    pub(crate) fn set_uncleanable(&self) {
-        self.uncleanable.store(true, Ordering::Release);
+    /// A cleaning was done.
+    pub(crate) fn on_done(&self) {
+        self.record.lock().on_done();
+    }
+
+    /// See [`CleaningRecord::on_setback`].
+    pub(crate) fn on_setback(&self, now_ms: i64, setback: Setback, backoff_ms: i64) -> Option<i64> {
+        self.record.lock().on_setback(now_ms, setback, backoff_ms)
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use types::{BatchHeader, HEADER_LEN, Offset};
+use types::Offset;
 
 use super::filter::ActiveProducers;
 use crate::segment::Segment;
-use crate::txn_index::AbortedTransaction;
-use crate::vfs::{Vfs, VfsFile};
+use crate::txn_index::{AbortedTransaction, TxnIndex};
+use crate::vfs::Vfs;
 use crate::{Log, LogError, producer_snapshot};
+
+/// An entry of the offset index and one of the time index.
+const ENTRY_BYTES: u64 = 8 + 12;
 
 /// What compaction would find in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,9 @@ pub(crate) struct Plan<V> {
     pub(crate) first_uncleanable: Offset,
     /// All segments before the first uncleanable offset.
     pub(crate) sources: Vec<Source>,
+    /// The indexes of aborted transactions as they were then.
+    abort_indexes: Vec<TxnIndex>,
+    /// What is in them.
     pub(crate) aborted: Vec<AbortedTransaction>,
     pub(crate) producers: ActiveProducers,
     pub(crate) delete_retention_ms: i64,
@@ -85,8 +91,16 @@ pub(crate) struct Plan<V> {
 }
 
 impl<V: Vfs> Plan<V> {
+    /// Reads what else the cleaning goes by, without the log's lock: a file that changed meanwhile is an error.
+    pub(crate) fn read_files(&mut self) -> Result<(), LogError> {
+        for index in &self.abort_indexes {
+            self.aborted.extend(index.read_as_it_was(&self.vfs)?);
+        }
+        self.add_earlier_producers()
+    }
+
     /// Sees to it that a log that is cut where the cleaned part ends still knows its producers.
-    pub(crate) fn add_earlier_producers(&mut self) -> Result<(), LogError> {
+    fn add_earlier_producers(&mut self) -> Result<(), LogError> {
         let bound = self.first_uncleanable;
         match producer_snapshot::read(&self.vfs, &self.dir, bound, self.now_ms) {
             Ok(state) => self.producers.add_earlier(&state),
@@ -95,6 +109,13 @@ impl<V: Vfs> Plan<V> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// The most bytes that a copy of these takes, with its indexes.
+    pub(crate) fn room_for(&self, group: &[Source]) -> u64 {
+        let bytes: u64 = group.iter().map(|source| source.size).sum();
+        let entries = bytes / u64::from(self.index_interval_bytes).max(1) + 2;
+        bytes.saturating_add(entries.saturating_mul(ENTRY_BYTES))
     }
 
     /// Neighbours that fit into one segment, so that segments do not get ever smaller.
@@ -120,7 +141,7 @@ impl<V: Vfs> Plan<V> {
 }
 
 impl<V: Vfs> Log<V> {
-    /// What compaction would find now. Reads a few index entries, perhaps.
+    /// What compaction would find now. Reads a few bytes of a segment that was found at the start, once.
     ///
     /// # Errors
     /// An I/O error.
@@ -151,7 +172,7 @@ impl<V: Vfs> Log<V> {
             backlog.first_uncleanable = end;
             backlog.dirty_bytes += segment.size;
             if self.config.max_compaction_lag_ms < i64::MAX {
-                let first = self.first_timestamp_of(segment)?.filter(|&at| at > 0);
+                let first = segment.first_timestamp(&self.vfs)?.filter(|&at| at > 0);
                 oldest = oldest.into_iter().chain(first).min();
             }
         }
@@ -214,16 +235,6 @@ impl<V: Vfs> Log<V> {
         Ok(bound)
     }
 
-    fn first_timestamp_of(&self, segment: &Segment<V>) -> Result<Option<i64>, LogError> {
-        let mut bytes = Vec::with_capacity(HEADER_LEN);
-        segment
-            .open_or_reuse(&self.vfs)?
-            .read_full_at(0, HEADER_LEN, &mut bytes)
-            .map_err(|source| LogError::io("read", &segment.path, source))?;
-        let header = BatchHeader::parse(&bytes).ok();
-        Ok(header.map(|header| header.max_timestamp))
-    }
-
     pub(crate) fn plan_compaction(
         &self,
         now_ms: i64,
@@ -256,7 +267,13 @@ impl<V: Vfs> Log<V> {
             first_uncleanable: backlog.first_uncleanable,
             sources,
             // Those whose marker comes later, too: their data may lie here.
-            aborted: self.aborted_transactions(self.segments[0].base, self.leo)?,
+            abort_indexes: self
+                .segments
+                .iter()
+                .map(|segment| segment.aborted.clone())
+                .filter(|index| !index.is_empty())
+                .collect(),
+            aborted: Vec::new(),
             producers: self.active_producers(),
             delete_retention_ms: self.config.delete_retention_ms,
             index_interval_bytes: self.config.index_interval_bytes,

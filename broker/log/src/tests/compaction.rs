@@ -52,6 +52,7 @@ fn settings() -> CompactionSettings {
         load_factor: 0.9,
         buffer_bytes: 300,
         hash_seed: 5,
+        left_free: 0,
     }
 }
 
@@ -406,6 +407,7 @@ fn damage_is_an_error_that_leaves_the_log_alone() {
     let log = held.take();
     assert_eq!(log.offline_reason(), None);
     assert_eq!(log.segment_count(), before);
+    assert!(result.is_err_and(|error| error.is_damage()));
     let names = vfs.list(&dir()).expect("lists");
     assert!(names.iter().all(|entry| !entry.name.ends_with(".cleaned")));
 }

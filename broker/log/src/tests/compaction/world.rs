@@ -370,6 +370,7 @@ impl World {
             load_factor: if self.rng.random_bool(0.3) { 0.01 } else { 0.9 },
             buffer_bytes: self.rng.random_range(1..2000),
             hash_seed: 9,
+            left_free: 0,
         };
         let held = self.held.clone();
         let quiet = self.rng.random_bool(0.6);
