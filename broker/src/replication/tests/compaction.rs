@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::cleaning::Setback;
 use config::{CleanupPolicy, Durability, TopicSettings};
 use types::{BatchBuilder, BatchIter, Offset, RecordIter};
 
@@ -163,6 +164,9 @@ async fn a_log_that_cannot_be_compacted_is_left_alone_and_counted() {
     let status = cluster.manager(0).cleaner_status();
     assert_eq!((status.runs, status.dead_threads), (0, 0));
     assert!(status.uncleanable_bytes > 5000, "{status:?}");
+    let reasons = Setback::ALL.iter().zip(status.held_back_partitions);
+    let held_back: Vec<_> = reasons.filter(|(_, count)| *count > 0).collect();
+    assert_eq!(held_back, [(&Setback::Damaged, 1)]);
     assert!(
         cluster.manager(0).fatal().borrow().is_none(),
         "the broker goes on"
@@ -195,4 +199,66 @@ async fn a_throttled_cleaner_ends_at_once_when_the_broker_stops() {
     .await;
     let stopped = tokio::time::timeout(Duration::from_secs(5), cluster.stop_node(0)).await;
     stopped.expect("it does not wait for the throttle");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_a_log_is_clean_is_kept_when_its_policy_changes() {
+    let mut cluster = Cluster::with(1, compacted(), Durability::Fsync).await;
+    let topic = cluster.create_topic("profiles", &[0]);
+    let mut model = BTreeMap::new();
+    produce(&cluster, &topic, 0..200, &mut model).await;
+    until_compacted(&cluster, &topic, &[0]).await;
+    let changes = ReplicaChanges {
+        settings: vec![(topic.topic_id, Arc::default())],
+        ..ReplicaChanges::default()
+    };
+    cluster.manager(0).apply(&changes).unwrap();
+    cluster.stop_node(0).await;
+    let file = cluster.dir.path().join("node-0/cleaner-offset-checkpoint");
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with("profiles 0 "));
+    let offset = line.and_then(|line| line.rsplit(' ').next()?.parse::<i64>().ok());
+    assert!(offset.is_some_and(|offset| offset > 100), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_passes_a_hole_at_a_segments_end() {
+    let settings = TopicSettings {
+        segment_bytes: 2000,
+        ..TopicSettings::default()
+    };
+    let mut cluster = Cluster::with(1, settings, Durability::Fsync).await;
+    let topic = cluster.create_topic("profiles", &[0]);
+    let mut model = BTreeMap::new();
+    produce(&cluster, &topic, 0..100, &mut model).await;
+    cluster.stop_node(0).await;
+    // As the compaction of another broker leaves it: the last batches of a segment are gone.
+    let folder = cluster.dir.path().join(format!("node-0/{topic}"));
+    let path = folder.join("00000000000000000000.log");
+    let bytes = std::fs::read(&path).unwrap();
+    let headers: Vec<_> = BatchIter::new(&bytes).map(|step| step.unwrap().0).collect();
+    let (kept, gone) = headers.split_at(headers.len() - 3);
+    let size: usize = kept.iter().map(types::BatchHeader::size).sum();
+    std::fs::write(&path, &bytes[..size]).unwrap();
+    cluster.start_node(0).await;
+    let settings = ReplicaChanges {
+        settings: vec![(topic.topic_id, Arc::clone(&cluster.settings))],
+        ..ReplicaChanges::default()
+    };
+    cluster.manager(0).apply(&settings).unwrap();
+    cluster.elect(&topic, 0, &[0]);
+    cluster.controller.publish(&topic, &[0]);
+    until("it leads", || {
+        cluster.high_watermark(0, &topic) == Offset(100)
+    })
+    .await;
+    for header in gone {
+        let data = fetch(cluster.manager(0), &topic, header.base_offset.0).await;
+        let first = data
+            .records
+            .first()
+            .and_then(|chunk| BatchIter::new(chunk).next());
+        let first = first.expect("what comes next").unwrap().0;
+        assert_eq!(first.base_offset, gone[2].next_offset());
+    }
 }
