@@ -14,6 +14,8 @@
 
 pub mod registration;
 
+pub mod reassignment;
+
 pub mod fencing;
 
 pub mod epochs;
