@@ -505,6 +505,7 @@ fn a_record_that_the_controllers_answer_brought_earlier_keeps_the_next_proposal(
         RoleChange::Stale
     );
     assert!(partition.leader().is_some_and(Leader::is_alter_pending));
+    assert_eq!(partition.registration(), Some(&committed));
 }
 
 fn nodes(ids: &[i32]) -> Vec<NodeId> {
