@@ -375,6 +375,9 @@ impl Replica {
     }
 
     fn cleaning_failed(&self, error: &LogError) {
+        if self.is_deleted() {
+            return;
+        }
         if matches!(error, LogError::DiskFull { .. }) {
             tracing::warn!(partition = %self.partition, %error, "no room to compact the log: tried again later");
             return;

@@ -2,14 +2,15 @@
 //!
 //! All logs are opened at start, in parallel, since only then is it known what recovery costs. A replica takes its
 //! log by partition and topic id. What the cluster's metadata does not name is renamed to `NAME.TOPICID-stray` and
-//! left for the operator: nothing is deleted but what was deleted as a topic.
+//! left for the operator: nothing is deleted but what was deleted as a topic or moved to other brokers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_log::{
-    FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoint, OpenMode, RealVfs, Vfs,
+    DeletedDir, FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoint, OpenMode,
+    RealVfs, Vfs,
 };
 use parking_lot::Mutex;
 use types::{BrokerEpoch, Offset, TopicPartition};
@@ -113,6 +114,23 @@ impl Directory {
             wall_ms(),
         )?;
         Ok((log, Offset(0)))
+    }
+
+    /// Deletes the log of a partition that was moved to other brokers while this one was away: its directory is renamed,
+    /// the files are the caller's to remove. Nothing, if none was found at start.
+    pub(crate) fn discard(
+        &self,
+        partition: &TopicIdPartition,
+    ) -> Result<Option<DeletedDir<RealVfs>>, LogError> {
+        let name = partition.topic_partition();
+        let mut waiting = self.waiting.lock();
+        let is_its = |found: &Opened| found.log.topic_id() == partition.topic_id;
+        if !waiting.get(&name).is_some_and(is_its) {
+            return Ok(None);
+        }
+        let found = waiting.remove(&name);
+        drop(waiting);
+        found.map(|found| found.log.delete()).transpose()
     }
 
     /// The metadata is complete: what was found and not taken is renamed and left.
