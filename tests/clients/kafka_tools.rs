@@ -1,8 +1,11 @@
-//! Do Apache Kafka's own tools read what we write?
+//! Do Apache Kafka's own tools read what we write, and move what we hold?
 
 use tests::client_programs::{Client, java_class};
-use tests::cluster::Cluster;
+use tests::cluster::{Cluster, await_true};
+use tests::raw::Raw;
 use tests::{disk, skipped};
+use wire::messages::CreateTopicsRequest;
+use wire::messages::create_topics_request::CreatableTopic;
 
 #[test]
 fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
@@ -84,4 +87,71 @@ fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
     ] {
         assert!(!text.contains(bad), "kafka-dump-log says {bad:?}");
     }
+}
+
+/// What `kafka-reassign-partitions` says when it is run with the file and `more`; `None` without Apache Kafka's jars.
+fn reassign(cluster: &Cluster, file: &std::path::Path, more: &[&str]) -> Option<(bool, String)> {
+    let mut tool = java_class("org.apache.kafka.tools.reassign.ReassignPartitionsCommand")?;
+    let output = tool
+        .args(["--bootstrap-server", &cluster.bootstrap()])
+        .arg("--reassignment-json-file")
+        .arg(file)
+        .args(more)
+        .output()
+        .expect("java runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Some((output.status.success(), text))
+}
+
+#[test]
+fn kafka_reassign_partitions_executes_verifies_and_has_nothing_to_cancel() {
+    let cluster = Cluster::prepare("examples/quickstart");
+    // The operator keeps the replication factor of the topics it knows.
+    std::fs::remove_file(cluster.manifests().join("orders.yaml")).unwrap();
+    cluster.start();
+    let bootstrap = cluster.bootstrap();
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "moved".to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    let address = bootstrap.split(',').next().unwrap();
+    let created = Raw::connect(address).call(7, &request);
+    assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+    let produced = Client::Kcat
+        .produce(&bootstrap, "moved", "moved", 0, 100)
+        .expect("kcat runs");
+    assert!(produced.status.success(), "{produced:?}");
+    let file = cluster.scratch().join("moves.json");
+    let moves = r#"{"version":1,"partitions":[{"topic":"moved","partition":0,"replicas":[2,1]}]}"#;
+    std::fs::write(&file, moves).unwrap();
+    let Some((done, text)) = reassign(&cluster, &file, &["--execute"]) else {
+        return skipped(
+            "kafka-reassign-partitions",
+            "Apache Kafka's jars: run tests/platform/setup",
+        );
+    };
+    let started = "Successfully started partition reassignment for moved-0";
+    assert!(done && text.contains(started), "{text}");
+    await_true("the tool finds the move complete", || {
+        let verified = reassign(&cluster, &file, &["--verify"]);
+        verified.is_some_and(|(done, text)| {
+            done && text.contains("Reassignment of partition moved-0 is completed.")
+        })
+    });
+    let (done, text) = reassign(&cluster, &file, &["--cancel"]).unwrap();
+    assert!(
+        done && text.contains("None of the specified partition reassignments are active."),
+        "{text}"
+    );
+    let consumed = Client::Kcat
+        .consume(&bootstrap, "moved", "after-the-move", 100)
+        .expect("kcat runs");
+    assert!(consumed.status.success(), "{consumed:?}");
 }

@@ -10,5 +10,6 @@ mod faults;
 mod gitops;
 mod lifecycle;
 mod readme;
+mod reassignment;
 mod replication;
 mod transactions;

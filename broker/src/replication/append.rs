@@ -10,7 +10,7 @@ use broker_log::ProducerCheck;
 use tokio::sync::oneshot;
 use types::{ErrorCode, LeaderEpoch, Offset, batch};
 
-use super::model::{ProduceError, ProduceOk};
+use super::model::{PartitionError, ProduceError, ProduceOk};
 use super::replica::{Replica, State};
 use super::transactions::{TransactionRule, check_transaction};
 use super::validate::Prepared;
@@ -35,7 +35,7 @@ impl Replica {
         let now_ms = self.now_ms();
         let mut state = self.lock();
         if state.closed {
-            return Err(unknown_partition());
+            return Err(absent(state.absence()));
         }
         let Some(leader) = state.core.leader() else {
             return Err(ProduceError {
@@ -116,11 +116,12 @@ impl Replica {
     }
 }
 
-pub(crate) fn unknown_partition() -> ProduceError {
-    ProduceError::new(
-        ErrorCode::UnknownTopicOrPartition,
-        "this broker has no replica of the partition",
-    )
+pub(crate) fn absent(error: PartitionError) -> ProduceError {
+    ProduceError {
+        code: error.code,
+        leader_hint: error.leader_hint,
+        message: "this broker has no replica of the partition".to_owned(),
+    }
 }
 
 fn refused(refusal: &ProduceRefusal) -> ProduceError {

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use broker_core::partition::{PartitionRegistration, RoleChange};
-use broker_log::LogError;
+use broker_log::{DeletedDir, LogError, RealVfs};
 use config::TopicSettings;
 use types::{NodeId, TopicId};
 
 use super::convert::PartitionKey;
 use super::manager::ReplicaManager;
-use super::model::TopicIdPartition;
+use super::model::{LeaderHint, TopicIdPartition};
 use super::replica::{Replica, log_config};
 
 /// One step of the metadata, as far as replicas are concerned.
@@ -20,7 +20,8 @@ pub struct ReplicaChanges {
     pub deleted_topics: Vec<TopicId>,
     /// Effective settings of new topics and of topics whose settings changed.
     pub settings: Vec<(TopicId, Arc<TopicSettings>)>,
-    /// New and changed partitions; those without a replica here are looked at, too (a replica may have left).
+    /// New and changed partitions; those without a replica here are looked at, too: a replica that was moved away is
+    /// deleted.
     pub partitions: Vec<PartitionChange>,
     /// Brokers that may (not) be in an ISR: unfenced and not shutting down.
     pub eligible: Vec<(NodeId, bool)>,
@@ -36,6 +37,9 @@ pub struct PartitionChange {
     /// Its registration.
     pub registration: PartitionRegistration,
 }
+
+/// A log that counts no more, whose files are still there.
+type Deleted = DeletedDir<RealVfs>;
 
 impl ReplicaManager {
     /// Applies a step of the metadata. Steps are applied one at a time, in order. Creates logs, so it may take as
@@ -54,9 +58,14 @@ impl ReplicaManager {
         for (node, eligible) in &changes.eligible {
             self.set_eligible(*node, *eligible);
         }
-        for change in &changes.partitions {
-            self.apply_partition(change)?;
+        if changes.complete {
+            self.inner().elsewhere.write().clear();
         }
+        let mut deleted = Vec::new();
+        for change in &changes.partitions {
+            self.apply_partition(change, &mut deleted)?;
+        }
+        self.remove_files(deleted)?;
         if changes.complete {
             self.remove_unnamed(changes)?;
         }
@@ -89,28 +98,47 @@ impl ReplicaManager {
         }
     }
 
-    fn apply_partition(&self, change: &PartitionChange) -> Result<(), LogError> {
+    /// Puts what has to be removed into `deleted`.
+    fn apply_partition(
+        &self,
+        change: &PartitionChange,
+        deleted: &mut Vec<Deleted>,
+    ) -> Result<(), LogError> {
         let inner = self.inner();
         let key = (change.partition.topic_id, change.partition.partition);
-        let here = change
-            .registration
-            .replicas
-            .contains(&inner.shared.identity.node);
+        let registration = &change.registration;
+        let here = registration.replicas.contains(&inner.shared.identity.node);
+        if !here {
+            let leader = LeaderHint {
+                leader: registration.leader,
+                leader_epoch: registration.leader_epoch,
+            };
+            inner.elsewhere.write().insert(key, leader);
+        }
         let replica = match self.replica(key) {
             Some(replica) => replica,
             None if here => self.create(&change.partition)?,
-            None => return Ok(()),
+            None => {
+                if let Some(log) = inner.directory.discard(&change.partition)? {
+                    tracing::info!(partition = %change.partition, "deleted the log of a partition that was moved away meanwhile");
+                    deleted.push(log);
+                }
+                return Ok(());
+            }
         };
         let before = replica.followed_leader();
-        let role = replica.apply(&change.registration);
+        let role = replica.apply(registration);
+        if here {
+            inner.elsewhere.write().remove(&key);
+        }
         match role {
-            RoleChange::Stale | RoleChange::StillFollower | RoleChange::StillLeader { .. } => {}
+            RoleChange::Stale | RoleChange::StillFollower => {}
+            // It may have got followers.
+            RoleChange::StillLeader { .. } => self.tell_ineligible(&replica),
             RoleChange::BecameLeader { epoch, .. } => {
                 tracing::debug!(partition = %change.partition, %epoch, "became leader");
                 self.unfollow(before, &replica);
-                for node in inner.ineligible.lock().iter() {
-                    replica.set_eligible(*node, false);
-                }
+                self.tell_ineligible(&replica);
             }
             RoleChange::BecameFollower { leader, epoch, .. } => {
                 tracing::debug!(partition = %change.partition, %epoch, ?leader, "became follower");
@@ -122,11 +150,18 @@ impl ReplicaManager {
                 }
             }
             RoleChange::WentOffline { .. } => {
-                // Reassigned away. The log is the operator's to delete until reassignment is implemented.
                 self.unfollow(before, &replica);
+                deleted.push(self.delete_replica(&replica)?);
+                tracing::info!(partition = %change.partition, "deleted the log of a partition that was moved away");
             }
         }
         Ok(())
+    }
+
+    fn tell_ineligible(&self, leader: &Replica) {
+        for node in self.inner().ineligible.lock().iter() {
+            leader.set_eligible(*node, false);
+        }
     }
 
     fn unfollow(&self, leader: Option<NodeId>, replica: &Replica) {
@@ -164,23 +199,38 @@ impl ReplicaManager {
     fn delete_topic(&self, topic: TopicId) -> Result<(), LogError> {
         let inner = self.inner();
         inner.settings.write().remove(&topic);
+        inner.elsewhere.write().retain(|(id, _), _| *id != topic);
         let mut deleted = Vec::new();
         for replica in self.replicas_of(topic) {
-            let key = (topic, replica.partition.partition);
             self.unfollow(replica.followed_leader(), &replica);
-            replica.close();
-            inner.replicas.write().remove(&key);
+            deleted.push(self.delete_replica(&replica)?);
+            tracing::info!(partition = %replica.partition, %topic, "deleted the log of a deleted topic");
+        }
+        self.remove_files(deleted)
+    }
+
+    /// Ends a replica that follows nobody any more and deletes its log, but for the files.
+    fn delete_replica(&self, replica: &Replica) -> Result<Deleted, LogError> {
+        let inner = self.inner();
+        let topic = replica.partition.topic_id;
+        let key = (topic, replica.partition.partition);
+        inner.replicas.write().remove(&key);
+        replica.close();
+        if self.replicas_of(topic).is_empty() {
             let mut names = inner.names.write();
             if names.get(&replica.partition.name) == Some(&topic) {
                 names.remove(&replica.partition.name);
             }
-            drop(names);
-            deleted.push(replica.delete_log(inner.directory.dir())?);
-            tracing::info!(partition = %replica.partition, %topic, "deleted the log of a deleted topic");
         }
+        replica.delete_log(inner.directory.dir())
+    }
+
+    /// Removes the files of deleted logs, which may take longer than anybody should wait for.
+    fn remove_files(&self, deleted: Vec<Deleted>) -> Result<(), LogError> {
         if deleted.is_empty() {
             return Ok(());
         }
+        let inner = self.inner();
         inner.directory.dir().sync()?;
         inner.runtime.spawn_blocking(move || {
             for log in deleted {

@@ -425,6 +425,9 @@ impl Replica {
     }
 
     fn cleaning_failed(&self, error: &LogError, backoff_ms: i64) {
+        if self.is_deleted() {
+            return;
+        }
         let setback = match error {
             LogError::DiskFull { .. } => Setback::NoRoom,
             LogError::Panicked { .. } => Setback::Panicked,

@@ -2,15 +2,15 @@
 //!
 //! All logs are opened at start, in parallel, since only then is it known what recovery costs. A replica takes its
 //! log by partition and topic id. What the cluster's metadata does not name is renamed to `NAME.TOPICID-stray` and
-//! left for the operator: nothing is deleted but what was deleted as a topic.
+//! left for the operator: nothing is deleted but what was deleted as a topic or moved to other brokers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_log::{
-    FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoints, OpenMode, RealVfs,
-    Vfs,
+    DeletedDir, FoundLog, LogConfig, LogDir, LogDirContents, LogError, OffsetCheckpoints, OpenMode,
+    RealVfs, Vfs,
 };
 use parking_lot::{Mutex, MutexGuard};
 use types::{BrokerEpoch, Offset, TopicPartition};
@@ -28,6 +28,15 @@ pub(crate) struct Directory {
     /// Found without a topic id: never taken, set aside with the other strays.
     nameless: Mutex<Vec<FoundLog>>,
     checkpoints: Mutex<OffsetCheckpoints<RealVfs>>,
+}
+
+/// The file system that the log directory lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Volume {
+    /// Its size in bytes.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub free: u64,
 }
 
 /// A log that was closed without having been taken.
@@ -118,6 +127,23 @@ impl Directory {
         Ok((log, Offset(0)))
     }
 
+    /// Deletes the log of a partition that was moved to other brokers while this one was away: its directory is renamed,
+    /// the files are the caller's to remove. Nothing, if none was found at start.
+    pub(crate) fn discard(
+        &self,
+        partition: &TopicIdPartition,
+    ) -> Result<Option<DeletedDir<RealVfs>>, LogError> {
+        let name = partition.topic_partition();
+        let mut waiting = self.waiting.lock();
+        let is_its = |found: &Opened| found.log.topic_id() == partition.topic_id;
+        if !waiting.get(&name).is_some_and(is_its) {
+            return Ok(None);
+        }
+        let found = waiting.remove(&name);
+        drop(waiting);
+        found.map(|found| found.log.delete()).transpose()
+    }
+
     /// The metadata is complete: what was found and not taken is renamed and left.
     pub(crate) fn set_strays_aside(&self) -> Result<(), LogError> {
         let strays: Vec<_> = self
@@ -157,6 +183,15 @@ impl Directory {
             });
         }
         Ok(closed)
+    }
+
+    /// The file system that it lies on.
+    pub(crate) fn volume(&self) -> std::io::Result<Volume> {
+        let stat = rustix::fs::statvfs(self.dir.path())?;
+        Ok(Volume {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
     }
 
     /// Replaces checkpoints where they differ from what was written last. While one does, no log is made: what is written

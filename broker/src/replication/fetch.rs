@@ -92,7 +92,10 @@ impl ReplicaManager {
                         replica.read_for_client(partition, request.isolation, limit, waiter);
                     finish(&replica, found).await
                 }
-                None => FetchPartitionData::failed(ErrorCode::UnknownTopicOrPartition, None),
+                None => {
+                    let error = self.absence(&partition.partition);
+                    FetchPartitionData::failed(error.code, error.leader_hint)
+                }
             };
             pass.urgent |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
             pass.bytes += data.bytes();
@@ -249,7 +252,7 @@ fn checked(
 ) -> Result<FetchPartitionData, Box<FetchPartitionData>> {
     let failed = |code| Box::new(FetchPartitionData::failed(code, Replica::hint(state)));
     if state.closed {
-        return Err(failed(ErrorCode::UnknownTopicOrPartition));
+        return Err(failed(state.absence().code));
     }
     let fenced = |fence: EpochFence| failed(fence.code());
     if let Some(epoch) = state.core.leader_epoch() {

@@ -33,8 +33,10 @@ impl Replica {
         if state.closed {
             return None;
         }
-        state.session += 1;
-        let session = state.session;
+        // Of the whole process: a replica that was dropped and came back counts on, or what is late of the first one
+        // would be taken for the second's.
+        let session = self.shared.next_session();
+        state.session = session;
         let last_epoch = state.log.leader_epochs().latest_epoch();
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {

@@ -3,7 +3,7 @@
 //! [`ReplicaManager`] is a cheap handle. [`ReplicaManager::start`] opens the log directory and begins the background
 //! work, [`ReplicaManager::stop`] ends it in the order that makes the stop a clean one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,16 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, TopicId};
 
-use super::append::{Appended, unknown_partition};
+use super::append::{Appended, absent};
 use super::cleaner::Cleaners;
 use super::convert::PartitionKey;
 use super::directory::Directory;
 use super::isr::{self, IsrController};
 use super::links::{Links, PeerConnector};
-use super::model::{LeaderChange, PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition};
+use super::model::{
+    LeaderChange, LeaderHint, PartitionError, PartitionSnapshot, ProduceError, ProduceOk,
+    TopicIdPartition,
+};
 use super::push::PeerTraffic;
 use super::replica::Replica;
 use super::shared::{Identity, Shared, SharedParts, wall_ms};
@@ -79,6 +82,8 @@ pub(crate) struct Inner {
     /// Topic ids by name, for requests that have only that.
     pub(crate) names: RwLock<HashMap<Arc<str>, TopicId>>,
     pub(crate) settings: RwLock<HashMap<TopicId, Arc<TopicSettings>>>,
+    /// Who leads the partitions that have no replica here, for clients that come to ask.
+    pub(crate) elsewhere: RwLock<BTreeMap<PartitionKey, LeaderHint>>,
     pub(crate) ineligible: Mutex<HashSet<NodeId>>,
     /// Held while metadata is applied.
     pub(crate) applying: Mutex<()>,
@@ -136,6 +141,7 @@ impl ReplicaManager {
             replicas: RwLock::default(),
             names: RwLock::default(),
             settings: RwLock::default(),
+            elsewhere: RwLock::default(),
             ineligible: Mutex::default(),
             applying: Mutex::default(),
             producer_id_expiration_ms: i64::from(config.settings.producer_id_expiration_ms),
@@ -270,7 +276,9 @@ impl ReplicaManager {
         timeout: Duration,
         now_ms: i64,
     ) -> Result<ProduceOk, ProduceError> {
-        let replica = self.find(partition).ok_or_else(unknown_partition)?;
+        let replica = self
+            .find(partition)
+            .ok_or_else(|| absent(self.absence(partition)))?;
         let mut prepared = prepare(records, &replica.settings(), Origin::Client, now_ms)?;
         prepared.rule = TransactionRule::Produce { guard };
         let appended = replica.append_as_leader(prepared, acks, None, now_ms)?;
@@ -310,7 +318,9 @@ impl ReplicaManager {
         rule: TransactionRule,
         timeout: Duration,
     ) -> Result<ProduceOk, ProduceError> {
-        let replica = self.find(partition).ok_or_else(unknown_partition)?;
+        let replica = self
+            .find(partition)
+            .ok_or_else(|| absent(self.absence(partition)))?;
         let now_ms = wall_ms();
         let mut prepared = prepare(records, &replica.settings(), Origin::Coordinator, now_ms)?;
         prepared.rule = rule;
@@ -376,6 +386,24 @@ impl ReplicaManager {
             partition.topic_id
         };
         self.replica((topic_id, partition.partition))
+    }
+
+    /// Why there is no replica to ask: the partition is on other brokers, or there is none as far as this one knows.
+    pub(crate) fn absence(&self, partition: &TopicIdPartition) -> PartitionError {
+        let topic_id = if partition.topic_id.is_zero() {
+            self.0.names.read().get(&partition.name).copied()
+        } else {
+            Some(partition.topic_id)
+        };
+        let key = topic_id.map(|id| (id, partition.partition));
+        let leader = key.and_then(|key| self.0.elsewhere.read().get(&key).copied());
+        match leader {
+            Some(leader) => PartitionError {
+                code: ErrorCode::NotLeaderOrFollower,
+                leader_hint: Some(leader),
+            },
+            None => PartitionError::new(ErrorCode::UnknownTopicOrPartition),
+        }
     }
 
     pub(crate) fn all_replicas(&self) -> Vec<Arc<Replica>> {

@@ -258,7 +258,7 @@ pub struct PartitionSnapshot {
     pub high_watermark: Offset,
     /// Bytes of the log.
     pub size_bytes: u64,
-    /// Whether fewer replicas are in sync than are assigned (leaders only).
+    /// Whether fewer replicas are in sync than there have to be copies (leaders only).
     pub under_replicated: bool,
     /// Whether fewer are in sync than `min.insync.replicas` asks for (leaders only).
     pub under_min_isr: bool,

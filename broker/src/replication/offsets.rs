@@ -26,7 +26,7 @@ impl ReplicaManager {
     ) -> Result<ListedOffset, PartitionError> {
         let replica = self
             .find(partition)
-            .ok_or_else(|| PartitionError::new(ErrorCode::UnknownTopicOrPartition))?;
+            .ok_or_else(|| self.absence(partition))?;
         let state = replica.lock();
         let epoch = led(&state, current_leader_epoch)?;
         let settled = state
@@ -72,7 +72,7 @@ impl ReplicaManager {
     ) -> Result<EpochEnd, PartitionError> {
         let replica = self
             .find(partition)
-            .ok_or_else(|| PartitionError::new(ErrorCode::UnknownTopicOrPartition))?;
+            .ok_or_else(|| self.absence(partition))?;
         let state = replica.lock();
         led(&state, current_leader_epoch)?;
         let end = state.log.log_end_offset();
@@ -91,7 +91,7 @@ fn led(state: &State, client: Option<LeaderEpoch>) -> Result<LeaderEpoch, Partit
         leader_hint: Replica::hint(state),
     };
     if state.closed {
-        return Err(failed(ErrorCode::UnknownTopicOrPartition));
+        return Err(state.absence());
     }
     if let Some(epoch) = state.core.leader_epoch() {
         check_epoch(epoch, client).map_err(|fence| failed(fence.code()))?;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use broker_core::cleaning::{CleaningRecord, Setback};
 use broker_core::partition::{
     AlterPartitionAnswer, AlterPartitionProposal, EpochHistory, HighWatermarkMove, LogPosition,
-    Partition, PartitionConfig, PartitionRegistration, RoleChange, Settlement,
+    Partition, PartitionConfig, PartitionRegistration, Role, RoleChange, Settlement,
 };
 use broker_log::{DeletedDir, FoundLog, Log, LogConfig, LogDir, OpenMode, RealVfs};
 use config::TopicSettings;
@@ -20,7 +20,7 @@ use types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 use super::flusher::UNFLUSHED_BYTES;
 use super::isr::IsrRequest;
 use super::model::{
-    LeaderChange, LeaderChangeKind, LeaderHint, PartitionSnapshot, TopicIdPartition,
+    LeaderChange, LeaderChangeKind, LeaderHint, PartitionError, PartitionSnapshot, TopicIdPartition,
 };
 use super::push::PushPartition;
 use super::shared::Shared;
@@ -38,6 +38,8 @@ pub(crate) struct Replica {
     pub(crate) shared: Arc<Shared>,
     settings: ArcSwap<TopicSettings>,
     flush_queued: AtomicBool,
+    /// The log is deleted: those who still use its files will find them gone.
+    deleted: AtomicBool,
     pub(crate) cleaning: Cleaning,
     state: Mutex<State>,
 }
@@ -99,7 +101,7 @@ pub(crate) struct State {
     pub(crate) unflushed_bytes: u64,
     /// The last subscription's session, as a follower.
     pub(crate) session: u64,
-    /// The topic was deleted or the broker is stopping: nothing is done any more.
+    /// The topic was deleted, the partition is on other brokers or this one is stopping: nothing is done any more.
     pub(crate) closed: bool,
 }
 
@@ -179,6 +181,7 @@ impl Replica {
             shared,
             settings: ArcSwap::new(settings),
             flush_queued: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             cleaning: Cleaning::default(),
         })
     }
@@ -373,6 +376,7 @@ impl Replica {
             (r.replicas.clone(), r.isr.clone())
         });
         let isr = leader.map_or(isr, |leader| leader.isr().to_vec());
+        let copies = registration.map_or(0, PartitionRegistration::replication_factor);
         PartitionSnapshot {
             partition: self.partition.clone(),
             is_leader: leader.is_some(),
@@ -382,14 +386,14 @@ impl Replica {
             log_end_offset: state.log.log_end_offset(),
             high_watermark: state.core.high_watermark(),
             size_bytes: state.log.size_bytes(),
-            under_replicated: leader.is_some() && isr.len() < replicas.len(),
+            under_replicated: leader.is_some() && isr.len() < copies,
             under_min_isr: leader.is_some_and(|leader| leader.is_under_min_isr()),
             replicas,
             isr,
         }
     }
 
-    /// Ends everything that waits, for a deleted topic or a stopping broker.
+    /// Ends everything that waits, for a replica that is deleted or a stopping broker.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         let was_leader = state.core.leader().is_some();
@@ -410,6 +414,7 @@ impl Replica {
         dir: &LogDir<RealVfs>,
     ) -> Result<DeletedDir<RealVfs>, broker_log::LogError> {
         let state = self.lock();
+        self.deleted.store(true, Ordering::Release);
         dir.give_up(&FoundLog {
             topic_partition: self.partition.topic_partition(),
             topic_id: Some(self.partition.topic_id),
@@ -419,13 +424,35 @@ impl Replica {
         })
     }
 
-    /// The log failed: the broker stops.
+    /// Whether the log was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The log failed: the broker stops, unless it was only deleted under one who still used it.
     pub(crate) fn fail(&self, error: &broker_log::LogError) {
-        self.shared.fail(error);
+        if self.is_deleted() {
+            tracing::debug!(partition = %self.partition, %error, "a deleted log was still in use");
+        } else {
+            self.shared.fail(error);
+        }
     }
 }
 
 impl State {
+    /// Why a closed replica answers nothing: the partition is on other brokers, or was deleted.
+    pub(crate) fn absence(&self) -> PartitionError {
+        match self.core.role() {
+            Role::Offline => PartitionError {
+                code: ErrorCode::NotLeaderOrFollower,
+                leader_hint: Replica::hint(self),
+            },
+            Role::Leader(_) | Role::Follower(_) => {
+                PartitionError::new(ErrorCode::UnknownTopicOrPartition)
+            }
+        }
+    }
+
     /// Completes and wakes what a move of the HW allows.
     pub(crate) fn after_move(&mut self, moved: Option<HighWatermarkMove>) {
         let Some(moved) = moved else { return };

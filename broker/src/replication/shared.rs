@@ -1,7 +1,7 @@
 //! What do all replicas of a broker share?
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) flush: FlushQueue,
     pub(crate) changes: broadcast::Sender<LeaderChange>,
     broker_epoch: AtomicI64,
+    sessions: AtomicU64,
     fatal: watch::Sender<Option<Arc<str>>>,
     fatal_logged: Mutex<bool>,
 }
@@ -93,6 +94,7 @@ impl Shared {
             flush: FlushQueue::default(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             broker_epoch: AtomicI64::new(-1),
+            sessions: AtomicU64::new(0),
             fatal: watch::Sender::new(None),
             fatal_logged: Mutex::new(false),
         }
@@ -104,6 +106,11 @@ impl Shared {
 
     pub(crate) fn set_broker_epoch(&self, epoch: BrokerEpoch) {
         self.broker_epoch.store(epoch.0, Ordering::Release);
+    }
+
+    /// A number for a subscription, larger than all before it.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// An I/O error: the broker has to stop, since what its disk holds is not known any more.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use types::builder::end_transaction_batch;
 use types::{BatchHeader, EndTransactionMarker, ErrorCode, Offset, ProducerEpoch, ProducerId};
 
-use super::append::unknown_partition;
+use super::append::absent;
 use super::manager::{ReplicaManager, settled};
 use super::model::{PartitionError, ProduceError, TopicIdPartition};
 use super::replica::{Replica, State};
@@ -278,7 +278,9 @@ impl ReplicaManager {
         marker: Marker,
         timeout: Duration,
     ) -> Result<(), ProduceError> {
-        let replica = self.find(partition).ok_or_else(unknown_partition)?;
+        let replica = self
+            .find(partition)
+            .ok_or_else(|| absent(self.absence(partition)))?;
         let now_ms = wall_ms();
         let batch = marker.batch(now_ms)?;
         let mut prepared = prepare(batch, &replica.settings(), Origin::Coordinator, now_ms)?;
@@ -297,7 +299,7 @@ impl ReplicaManager {
     ) -> Result<Vec<ActiveProducer>, PartitionError> {
         let replica: Arc<Replica> = self
             .find(partition)
-            .ok_or_else(|| PartitionError::new(ErrorCode::UnknownTopicOrPartition))?;
+            .ok_or_else(|| self.absence(partition))?;
         let state = replica.lock();
         if state.core.leader().is_none() {
             return Err(PartitionError {

@@ -5,6 +5,8 @@
 //!    last have all acknowledged records, and one of them must come back first. Only the loss of its disk takes out
 //!    the last member.
 //! C. The first live member of the ISR in the order of assignment is elected; a live leader stays.
+//! D. An unclean election prefers a replica that was assigned before a running reassignment to one that is only being
+//!    made.
 
 use std::collections::BTreeSet;
 
@@ -103,9 +105,8 @@ impl<'a> Electorate<'a> {
             .or_else(|| partition.replicas.iter().copied().find(eligible));
         let leader = elected.or_else(|| {
             let survivor = partition
-                .replicas
-                .iter()
-                .copied()
+                .original_replicas()
+                .chain(partition.adding_replicas.iter().copied())
                 .find(|n| self.is_active(*n));
             survivor.filter(|_| unclean)
         });
@@ -126,7 +127,7 @@ impl<'a> Electorate<'a> {
             partition: index,
             leader,
             isr,
-            replicas: None,
+            ..PartitionChange::default()
         })
     }
 

@@ -18,6 +18,7 @@ pub mod liveness;
 
 pub mod election;
 pub mod partitions;
+pub mod reassignment;
 
 pub mod names;
 pub mod placement;
@@ -176,6 +177,12 @@ impl Controller {
             Q::AlterConfigs(r) => self.alter_configs(r).map(A::AlterConfigs),
             Q::AlterPartition(r) => self.alter_partition(r).map(A::AlterPartition),
             Q::ElectLeaders(r) => self.elect_leaders(r).map(A::ElectLeaders),
+            Q::AlterPartitionReassignments(r) => self
+                .alter_partition_reassignments(r)
+                .map(A::AlterPartitionReassignments),
+            Q::ListPartitionReassignments(r) => self
+                .list_partition_reassignments(r)
+                .map(A::ListPartitionReassignments),
             Q::AllocateProducerIds(r) => self.allocate_producer_ids(r).map(A::AllocateProducerIds),
             Q::RegisterBroker(r) => self.register_broker(now_ms, r).map(A::RegisterBroker),
             Q::BrokerHeartbeat(r) => self.broker_heartbeat(now_ms, r).map(A::BrokerHeartbeat),

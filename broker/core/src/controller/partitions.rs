@@ -60,23 +60,25 @@ impl Controller {
         asker: NodeId,
         item: &AlterPartitionItem,
     ) -> Result<(Option<PartitionChange>, PartitionRegistration), ApiError> {
-        let partition = self.checked_partition(asker, item)?;
+        let (topic, partition) = self.checked_partition(asker, item)?;
         let isr: Vec<NodeId> = item.isr.iter().map(|member| member.node).collect();
         let unchanged: BTreeSet<_> = isr.iter().collect();
         if unchanged == partition.isr.iter().collect() {
             return Ok((None, partition.clone()));
         }
         let mut after = partition.clone();
-        after.isr.clone_from(&isr);
-        after.partition_epoch = after.partition_epoch.next();
-        let change = PartitionChange {
-            topic_id: item.topic_id,
-            partition: item.partition,
-            leader: LeaderChange::Unchanged,
-            isr: Some(isr),
-            replicas: None,
+        // The ISR that a reassignment waited for ends it, which may leave the leader without its replica: what is
+        // answered then names another one, and the asker waits for the metadata that says so.
+        let next = PartitionRegistration {
+            isr,
+            ..after.clone()
         };
-        Ok((Some(change), after))
+        let next = next.completed();
+        let change = self.step(topic, item.partition, partition, &next, false);
+        if let Some(change) = &change {
+            change.apply_to(&mut after);
+        }
+        Ok((change, after))
     }
 
     /// The partition, if `asker` leads it in the epochs it says and the new ISR is one it may ask for.
@@ -84,7 +86,7 @@ impl Controller {
         &self,
         asker: NodeId,
         item: &AlterPartitionItem,
-    ) -> Result<&PartitionRegistration, ApiError> {
+    ) -> Result<(&TopicImage, &PartitionRegistration), ApiError> {
         let refuse = |code, message: String| Err(ApiError::new(code, message));
         let Some(topic) = self.image.topic(item.topic_id) else {
             return refuse(
@@ -125,7 +127,7 @@ impl Controller {
             );
         }
         self.check_isr(asker, item, partition)?;
-        Ok(partition)
+        Ok((topic, partition))
     }
 
     fn check_isr(
@@ -245,8 +247,7 @@ impl Controller {
                 topic_id: topic.id,
                 partition: index,
                 leader: LeaderChange::Elected(node),
-                isr: None,
-                replicas: None,
+                ..PartitionChange::default()
             })
             .ok_or_else(|| {
                 ApiError::new(

@@ -40,6 +40,10 @@ pub enum ControllerRequest {
     BrokerHeartbeat(BrokerHeartbeatRequest),
     /// See [`UnregisterBrokerRequest`].
     UnregisterBroker(UnregisterBrokerRequest),
+    /// See [`AlterPartitionReassignmentsRequest`].
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest),
+    /// See [`ListPartitionReassignmentsRequest`].
+    ListPartitionReassignments(ListPartitionReassignmentsRequest),
 }
 
 /// The answer to a [`ControllerRequest`], of the variant of the same name.
@@ -67,6 +71,10 @@ pub enum ControllerResponse {
     BrokerHeartbeat(Result<BrokerState, ApiError>),
     /// Whether the broker is forgotten.
     UnregisterBroker(Result<(), ApiError>),
+    /// One result for each partition, in the order of the request.
+    AlterPartitionReassignments(Vec<PartitionResult>),
+    /// The partitions that are on their way to other replicas, of those that were asked for.
+    ListPartitionReassignments(Vec<OngoingReassignment>),
 }
 
 /// Why something was refused: an error code of Kafka's and, in Kafka's words where Kafka has some, the reason.
@@ -317,6 +325,59 @@ pub struct ElectedLeader {
     pub partition: i32,
     /// Whether the wanted leader leads now.
     pub result: Result<(), ApiError>,
+}
+
+/// Moves partitions to other brokers, each by itself (KIP-455).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterPartitionReassignmentsRequest {
+    /// The partitions.
+    pub partitions: Vec<ReassignablePartition>,
+    /// Whether a partition may get more or fewer replicas than it has, or is on its way to have (KIP-860).
+    pub allow_replication_factor_change: bool,
+}
+
+/// A partition to move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReassignablePartition {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The replicas it shall have, the preferred leader first; `None` gives up the move that is running.
+    pub target: Option<Vec<NodeId>>,
+}
+
+/// What became of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionResult {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Whether it is or will be done.
+    pub result: Result<(), ApiError>,
+}
+
+/// Asks which partitions are on their way to other replicas (KIP-455).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListPartitionReassignmentsRequest {
+    /// The partitions by topic name; `None` for all.
+    pub partitions: Option<Vec<(String, Vec<i32>)>>,
+}
+
+/// A partition on its way to other replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OngoingReassignment {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// All its replicas: those it will have, then those that go.
+    pub replicas: Vec<NodeId>,
+    /// Those that it did not have before.
+    pub adding_replicas: Vec<NodeId>,
+    /// Those that go when it has arrived.
+    pub removing_replicas: Vec<NodeId>,
 }
 
 /// A broker asks for producer ids to hand out (KIP-730).

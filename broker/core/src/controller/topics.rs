@@ -19,7 +19,7 @@ use crate::metadata::{ConfigResource, MetadataRecord, TopicImage};
 use crate::partition::PartitionRegistration;
 
 /// Partitions that one request may create, as in Kafka: they all go into one entry of the quorum's log.
-const MAX_PARTITIONS_PER_REQUEST: i64 = 10_000;
+pub(super) const MAX_PARTITIONS_PER_REQUEST: i64 = 10_000;
 
 pub(super) fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ApiError> {
     Err(ApiError::new(code, message))
@@ -186,6 +186,27 @@ impl Controller {
         expected: &mut Option<usize>,
     ) -> Result<(), ApiError> {
         let wrong = |message: String| refuse(ErrorCode::InvalidReplicaAssignment, message);
+        self.check_replicas(replicas)?;
+        let expected = *expected.get_or_insert(replicas.len());
+        if replicas.len() != expected {
+            return wrong(format!(
+                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
+                 with previous partitions, which have {expected} replica(s).",
+                replicas.len()
+            ));
+        }
+        if !replicas.iter().any(|node| self.image.is_active(*node)) {
+            return wrong(format!(
+                "All brokers specified in the manual partition assignment for partition {partition} are fenced or in \
+                 controlled shutdown."
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a partition may have these replicas: registered brokers, each once.
+    pub(super) fn check_replicas(&self, replicas: &[NodeId]) -> Result<(), ApiError> {
+        let wrong = |message: String| refuse(ErrorCode::InvalidReplicaAssignment, message);
         if replicas.is_empty() {
             return wrong(
                 "The manual partition assignment includes an empty replica list.".to_owned(),
@@ -202,20 +223,6 @@ impl Controller {
                     "The manual partition assignment includes the broker {node} more than once."
                 ));
             }
-        }
-        let expected = *expected.get_or_insert(replicas.len());
-        if replicas.len() != expected {
-            return wrong(format!(
-                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
-                 with previous partitions, which have {expected} replica(s).",
-                replicas.len()
-            ));
-        }
-        if !replicas.iter().any(|node| self.image.is_active(*node)) {
-            return wrong(format!(
-                "All brokers specified in the manual partition assignment for partition {partition} are fenced or in \
-                 controlled shutdown."
-            ));
         }
         Ok(())
     }
@@ -291,6 +298,7 @@ impl Controller {
                 partition_epoch: PartitionEpoch(0),
                 replicas,
                 isr,
+                ..PartitionRegistration::default()
             },
         })
     }
@@ -462,7 +470,7 @@ impl Controller {
     }
 }
 
-fn too_many_partitions<T>() -> Result<T, ApiError> {
+pub(super) fn too_many_partitions<T>() -> Result<T, ApiError> {
     refuse(
         ErrorCode::PolicyViolation,
         "Excessively large number of partitions per request.",

@@ -2,7 +2,9 @@
 //!
 //! Each record is framed as kind (u16), version (u8), length (u32), all big endian, and that many bytes of msgpack
 //! with named fields. A kind or version this build does not know is an error: replaying the rest would make an image
-//! that differs from everybody else's. Finalized features keep a newer build from writing what an older cannot read.
+//! that differs from everybody else's. A record is written in the oldest version that can say what it says, so that an
+//! older build stops only at what it would get wrong. Fields that came later are optional: what was written before them
+//! still reads.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
@@ -66,7 +68,7 @@ macro_rules! kinds {
     ($($variant:ident = $kind:literal v $newest:literal,)+) => {
         fn put(buffer: &mut BytesMut, record: &MetadataRecord) {
             match record {
-                $(MetadataRecord::$variant(body) => put_frame(buffer, $kind, $newest, body),)+
+                $(MetadataRecord::$variant(body) => put_frame(buffer, $kind, version_of(record), body),)+
             }
         }
 
@@ -90,12 +92,33 @@ kinds! {
     UnregisterBroker = 3 v 0,
     Topic = 4 v 0,
     RemoveTopic = 5 v 0,
-    Partition = 6 v 0,
-    PartitionChange = 7 v 0,
+    Partition = 6 v 1,
+    PartitionChange = 7 v 1,
     Config = 8 v 0,
     ProducerIds = 9 v 0,
     FeatureLevel = 10 v 0,
     BrokerEpochs = 11 v 0,
+}
+
+/// The oldest version of its kind's shape that holds the record.
+fn version_of(record: &MetadataRecord) -> u8 {
+    use MetadataRecord as M;
+    match record {
+        // Version 1 has what reassignments add and remove.
+        M::Partition(body) => u8::from(body.registration.is_reassigning()),
+        M::PartitionChange(body) => {
+            u8::from(body.adding_replicas.is_some() || body.removing_replicas.is_some())
+        }
+        M::RegisterBroker(_)
+        | M::BrokerRegistrationChange(_)
+        | M::UnregisterBroker(_)
+        | M::Topic(_)
+        | M::RemoveTopic(_)
+        | M::Config(_)
+        | M::ProducerIds(_)
+        | M::FeatureLevel(_)
+        | M::BrokerEpochs(_) => 0,
+    }
 }
 
 fn put_frame(buffer: &mut BytesMut, kind: u16, version: u8, body: &impl Serialize) {

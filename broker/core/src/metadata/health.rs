@@ -16,7 +16,7 @@ pub struct ClusterHealth {
     pub topics: usize,
     /// All partitions.
     pub partitions: usize,
-    /// Partitions with a replica outside the ISR.
+    /// Partitions with fewer in-sync replicas than there have to be copies; those that a reassignment adds come on top.
     pub under_replicated: usize,
     /// Partitions whose ISR is smaller than `min.insync.replicas`: they refuse acks=all.
     pub under_min_isr: usize,
@@ -60,7 +60,7 @@ impl MetadataImage {
             for partition in &topic.partitions {
                 health.partitions += 1;
                 let isr = partition.isr.len();
-                health.under_replicated += usize::from(isr < partition.replicas.len());
+                health.under_replicated += usize::from(partition.is_under_replicated());
                 health.under_min_isr += usize::from(isr < min_isr);
                 health.offline += usize::from(partition.leader.is_none());
             }
@@ -119,8 +119,8 @@ fn isr_at_risk(
         return None;
     }
     let isr_left = partition.isr.len() - 1;
-    let is_complete = partition.isr.len() == partition.replicas.len();
-    let never_safe = partition.replicas.len() <= min_isr;
+    let is_complete = !partition.is_under_replicated();
+    let never_safe = partition.replication_factor() <= min_isr;
     (isr_left < min_isr && !(is_complete && never_safe)).then_some(isr_left)
 }
 
@@ -149,12 +149,34 @@ mod tests {
                 partition_epoch: PartitionEpoch(0),
                 replicas: (1..=replicas).map(NodeId).collect(),
                 isr: isr.iter().copied().map(NodeId).collect(),
+                ..PartitionRegistration::default()
             };
             assert_eq!(
                 isr_at_risk(&partition, NodeId(1), min_isr),
                 risk,
                 "RF {replicas}, ISR {isr:?}, min ISR {min_isr}"
             );
+        }
+    }
+
+    #[test]
+    fn replicas_that_are_being_added_are_not_missed() {
+        let moving = |isr: &[i32]| PartitionRegistration {
+            leader: Some(NodeId(1)),
+            replicas: [3, 4, 1, 2].map(NodeId).to_vec(),
+            isr: isr.iter().copied().map(NodeId).collect(),
+            adding_replicas: [3, 4].map(NodeId).to_vec(),
+            removing_replicas: [1, 2].map(NodeId).to_vec(),
+            ..PartitionRegistration::default()
+        };
+        for (isr, under_replicated, risk) in [
+            (vec![1, 2], false, None),
+            (vec![1], true, Some(0)),
+            (vec![1, 2, 3], false, None),
+        ] {
+            let partition = moving(&isr);
+            assert_eq!(partition.is_under_replicated(), under_replicated, "{isr:?}");
+            assert_eq!(isr_at_risk(&partition, NodeId(1), 2), risk, "{isr:?}");
         }
     }
 }

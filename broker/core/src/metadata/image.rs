@@ -118,10 +118,12 @@ impl TopicImage {
         (0..).zip(self.partitions.iter())
     }
 
-    /// Replicas of partition 0, which new partitions get too.
+    /// Replicas of partition 0, or those it will have when it is reassigned; new partitions get as many.
     #[must_use]
     pub fn replication_factor(&self) -> usize {
-        self.partitions.get(0).map_or(0, |p| p.replicas.len())
+        self.partitions
+            .get(0)
+            .map_or(0, |partition| partition.target_replicas().count())
     }
 }
 

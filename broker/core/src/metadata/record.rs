@@ -167,7 +167,7 @@ pub struct Partition {
 }
 
 /// See [`MetadataRecord::PartitionChange`]. Each one raises the partition epoch by one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PartitionChange {
     /// The topic.
     pub topic_id: TopicId,
@@ -179,12 +179,77 @@ pub struct PartitionChange {
     pub isr: Option<Vec<NodeId>>,
     /// The new assignment, if it changes.
     pub replicas: Option<Vec<NodeId>>,
+    /// The replicas that a reassignment adds, if they change. From version 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adding_replicas: Option<Vec<NodeId>>,
+    /// The replicas that go with a reassignment, if they change. From version 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing_replicas: Option<Vec<NodeId>>,
+}
+
+impl PartitionChange {
+    /// The change that leads from `before` to `after`, whose epochs do not matter: `leader` says what becomes of them.
+    #[must_use]
+    pub fn between(
+        (topic_id, partition): (TopicId, i32),
+        before: &PartitionRegistration,
+        after: &PartitionRegistration,
+        leader: LeaderChange,
+    ) -> Self {
+        let changed =
+            |before: &Vec<NodeId>, after: &Vec<NodeId>| (before != after).then(|| after.clone());
+        Self {
+            topic_id,
+            partition,
+            leader,
+            isr: changed(&before.isr, &after.isr),
+            replicas: changed(&before.replicas, &after.replicas),
+            adding_replicas: changed(&before.adding_replicas, &after.adding_replicas),
+            removing_replicas: changed(&before.removing_replicas, &after.removing_replicas),
+        }
+    }
+
+    /// Whether it would do nothing but raise the partition epoch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leader == LeaderChange::Unchanged
+            && self.isr.is_none()
+            && self.replicas.is_none()
+            && self.adding_replicas.is_none()
+            && self.removing_replicas.is_none()
+    }
+
+    /// Makes `partition` what it is after the change.
+    pub fn apply_to(&self, partition: &mut PartitionRegistration) {
+        let set = |list: &mut Vec<NodeId>, new: &Option<Vec<NodeId>>| {
+            if let Some(new) = new {
+                list.clone_from(new);
+            }
+        };
+        set(&mut partition.replicas, &self.replicas);
+        set(&mut partition.isr, &self.isr);
+        set(&mut partition.adding_replicas, &self.adding_replicas);
+        set(&mut partition.removing_replicas, &self.removing_replicas);
+        match self.leader {
+            LeaderChange::Unchanged => {}
+            LeaderChange::NoLeader => {
+                partition.leader = None;
+                partition.leader_epoch = partition.leader_epoch.next();
+            }
+            LeaderChange::Elected(node) => {
+                partition.leader = Some(node);
+                partition.leader_epoch = partition.leader_epoch.next();
+            }
+        }
+        partition.partition_epoch = partition.partition_epoch.next();
+    }
 }
 
 /// What a [`PartitionChange`] does to the leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum LeaderChange {
     /// Nothing: the same leader in the same epoch.
+    #[default]
     Unchanged,
     /// Nobody leads.
     NoLeader,

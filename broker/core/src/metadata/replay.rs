@@ -7,9 +7,10 @@ use types::{NodeId, TopicId};
 use super::delta::MetadataDelta;
 use super::image::{BrokerImage, MetadataImage, TopicImage};
 use super::record::{
-    BrokerRegistrationChange, Config, ConfigResource, FeatureLevel, LeaderChange, MetadataRecord,
-    Partition, PartitionChange, ProducerIds, RegisterBroker, Topic, UnregisterBroker,
+    BrokerRegistrationChange, Config, ConfigResource, FeatureLevel, MetadataRecord, Partition,
+    PartitionChange, ProducerIds, RegisterBroker, Topic, UnregisterBroker,
 };
+use crate::partition::PartitionRegistration;
 
 /// A record that does not fit the image it was to be replayed on.
 ///
@@ -195,7 +196,7 @@ impl MetadataImage {
                 topic.partitions.len()
             ));
         }
-        check_replicas(&record.registration.replicas)?;
+        check_partition(&record.registration)?;
         Arc::make_mut(topic)
             .partitions
             .push_back(Arc::new(record.registration.clone()));
@@ -217,37 +218,8 @@ impl MetadataImage {
             .and_then(|index| Arc::make_mut(topic).partitions.get_mut(index))
             .ok_or("no such partition")?;
         let partition = Arc::make_mut(partition);
-        if let Some(replicas) = &record.replicas {
-            check_replicas(replicas)?;
-            partition.replicas.clone_from(replicas);
-        }
-        if let Some(isr) = &record.isr {
-            partition.isr.clone_from(isr);
-        }
-        match record.leader {
-            LeaderChange::Unchanged => {}
-            LeaderChange::NoLeader => {
-                partition.leader = None;
-                partition.leader_epoch = partition.leader_epoch.next();
-            }
-            LeaderChange::Elected(node) => {
-                partition.leader = Some(node);
-                partition.leader_epoch = partition.leader_epoch.next();
-            }
-        }
-        partition.partition_epoch = partition.partition_epoch.next();
-        if let Some(stranger) = partition
-            .isr
-            .iter()
-            .find(|node| !partition.replicas.contains(node))
-        {
-            return Err(format!("{stranger} would be in the ISR but is no replica"));
-        }
-        if let Some(leader) = partition.leader
-            && !partition.isr.contains(&leader)
-        {
-            return Err(format!("{leader} would lead but is not in the ISR"));
-        }
+        record.apply_to(partition);
+        check_partition(partition)?;
         delta.partition_changed(record.topic_id, record.partition);
         Ok(())
     }
@@ -287,7 +259,8 @@ impl MetadataImage {
     }
 }
 
-fn check_replicas(replicas: &[NodeId]) -> Replayed {
+fn check_partition(partition: &PartitionRegistration) -> Replayed {
+    let replicas = &partition.replicas;
     if replicas.is_empty() {
         return Err("a partition needs a replica".to_owned());
     }
@@ -296,5 +269,24 @@ fn check_replicas(replicas: &[NodeId]) -> Replayed {
             return Err(format!("two replicas would be on {node}"));
         }
     }
-    Ok(())
+    let stranger = |nodes: &[NodeId]| nodes.iter().copied().find(|node| !replicas.contains(node));
+    if let Some(node) = stranger(&partition.isr) {
+        return Err(format!("{node} would be in the ISR but is no replica"));
+    }
+    if let Some(node) =
+        stranger(&partition.adding_replicas).or_else(|| stranger(&partition.removing_replicas))
+    {
+        return Err(format!("{node} would come or go but is no replica"));
+    }
+    if partition.original_replicas().next().is_none()
+        || partition.target_replicas().next().is_none()
+    {
+        return Err("a reassignment needs a replica to begin and to end with".to_owned());
+    }
+    match partition.leader {
+        Some(leader) if !partition.isr.contains(&leader) => {
+            Err(format!("{leader} would lead but is not in the ISR"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }

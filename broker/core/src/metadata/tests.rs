@@ -42,6 +42,7 @@ fn partition(id: u8, index: i32, isr: &[i32]) -> MetadataRecord {
             partition_epoch: PartitionEpoch(0),
             replicas: vec![NodeId(1), NodeId(2)],
             isr: isr.iter().copied().map(NodeId).collect(),
+            ..PartitionRegistration::default()
         },
     })
 }
@@ -52,7 +53,19 @@ fn change(id: u8, index: i32, leader: LeaderChange, isr: Option<&[i32]>) -> Meta
         partition: index,
         leader,
         isr: isr.map(|isr| isr.iter().copied().map(NodeId).collect()),
-        replicas: None,
+        ..PartitionChange::default()
+    })
+}
+
+/// A reassignment from 1 and 2 to 2 and 3 begins.
+fn moving(id: u8, index: i32) -> MetadataRecord {
+    MetadataRecord::PartitionChange(PartitionChange {
+        topic_id: TopicId([id; 16]),
+        partition: index,
+        replicas: Some(vec![NodeId(2), NodeId(3), NodeId(1)]),
+        adding_replicas: Some(vec![NodeId(3)]),
+        removing_replicas: Some(vec![NodeId(1)]),
+        ..PartitionChange::default()
     })
 }
 
@@ -86,6 +99,7 @@ fn every_kind() -> Vec<MetadataRecord> {
         partition(1, 1, &[2]),
         change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])),
         change(1, 1, LeaderChange::NoLeader, None),
+        moving(1, 1),
         topic("b", 2),
         config(ConfigResource::Topic("a".into()), Some("1")),
         config(ConfigResource::DefaultBroker, Some("2")),
@@ -110,6 +124,44 @@ fn every_kind() -> Vec<MetadataRecord> {
 fn records_come_back_from_their_bytes() {
     let records = every_kind();
     assert_eq!(decode_records(&encode_records(&records)), Ok(records));
+}
+
+/// As it was written before partitions could be reassigned.
+#[derive(serde::Serialize)]
+struct OldPartitionChange {
+    topic_id: TopicId,
+    partition: i32,
+    leader: LeaderChange,
+    isr: Option<Vec<NodeId>>,
+    replicas: Option<Vec<NodeId>>,
+}
+
+#[test]
+fn records_from_before_reassignments_read_and_only_reassignments_need_a_newer_reader() {
+    let old = OldPartitionChange {
+        topic_id: TopicId([1; 16]),
+        partition: 0,
+        leader: LeaderChange::Elected(NodeId(2)),
+        isr: Some(vec![NodeId(2)]),
+        replicas: None,
+    };
+    let body = rmp_serde::to_vec_named(&old).expect("a plain struct");
+    let mut bytes = vec![0, 7, 0];
+    bytes.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
+    bytes.extend(body);
+    let same = [change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2]))];
+    assert_eq!(decode_records(&bytes), Ok(same.to_vec()));
+    assert_eq!(encode_records(&same), bytes, "an older build reads it, too");
+    assert_eq!(encode_records(&[moving(1, 1)])[2], 1);
+
+    let settled = partition(1, 0, &[1, 2]);
+    let MetadataRecord::Partition(mut running) = settled.clone() else {
+        panic!("a partition");
+    };
+    let version = |record: MetadataRecord| encode_records(&[record])[2];
+    assert_eq!(version(settled), 0);
+    running.registration = running.registration.reassigned(&[NodeId(3)]);
+    assert_eq!(version(MetadataRecord::Partition(running)), 1);
 }
 
 #[test]
@@ -206,6 +258,22 @@ fn a_record_that_does_not_fit_changes_nothing() {
             "no replica",
         ),
         (broker(1, 1), "newer epoch"),
+        (
+            MetadataRecord::PartitionChange(PartitionChange {
+                adding_replicas: Some(vec![NodeId(9)]),
+                topic_id: TopicId([1; 16]),
+                ..PartitionChange::default()
+            }),
+            "come or go",
+        ),
+        (
+            MetadataRecord::PartitionChange(PartitionChange {
+                removing_replicas: Some(vec![NodeId(1), NodeId(2)]),
+                topic_id: TopicId([1; 16]),
+                ..PartitionChange::default()
+            }),
+            "to end with",
+        ),
     ] {
         let error = image
             .apply(2, &[topic("new", 8), bad])

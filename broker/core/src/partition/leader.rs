@@ -183,6 +183,8 @@ pub struct Leader {
     durable_end: Offset,
     high_watermark: HighWatermark,
     isr: Isr,
+    /// Copies there have to be; a running reassignment makes more followers than that.
+    replication_factor: usize,
     followers: Vec<ReplicaProgress>,
 }
 
@@ -222,6 +224,7 @@ impl Leader {
             },
             high_watermark: HighWatermark::new(high_watermark),
             isr: Isr::committed_only(registration.isr.clone()),
+            replication_factor: registration.replication_factor(),
             followers,
         }
     }
@@ -274,12 +277,13 @@ impl Leader {
         &self.followers
     }
 
-    /// `min.insync.replicas`, capped at the number of replicas.
+    /// `min.insync.replicas`, capped at the number of replicas; those that a reassignment is still adding do not raise
+    /// the cap, or what was writable would not be until they are in sync.
     #[must_use]
     pub fn effective_min_isr(&self) -> usize {
         self.config
             .min_insync_replicas
-            .min(self.followers.len() + 1)
+            .min(self.replication_factor)
             .max(1)
     }
 
@@ -542,6 +546,7 @@ impl Leader {
     ) -> Option<HighWatermarkMove> {
         self.partition_epoch = registration.partition_epoch;
         self.isr.commit(registration.isr.clone());
+        self.replication_factor = registration.replication_factor();
         self.followers
             .retain(|f| registration.replicas.contains(&f.node));
         for node in &registration.replicas {

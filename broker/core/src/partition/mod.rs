@@ -14,6 +14,8 @@
 
 pub mod registration;
 
+pub mod reassignment;
+
 pub mod fencing;
 
 pub mod epochs;
@@ -248,6 +250,11 @@ impl Partition {
             .known_partition_epoch()
             .is_some_and(|known| registration.partition_epoch <= known)
         {
+            // What the leader took from the controller's answer is known in full from now on.
+            let applied = self.registration.as_ref().map(|r| r.partition_epoch);
+            if applied < Some(registration.partition_epoch) {
+                self.registration = Some(registration.clone());
+            }
             return RoleChange::Stale;
         }
         self.high_watermark = self.high_watermark().min(log.end);

@@ -49,6 +49,7 @@ fn registration(epoch: i32, isr: &[i32]) -> PartitionRegistration {
         partition_epoch: PartitionEpoch(epoch * 10),
         replicas: vec![NodeId(0), NodeId(1), NodeId(2)],
         isr: isr.iter().copied().map(NodeId).collect(),
+        ..PartitionRegistration::default()
     }
 }
 
@@ -504,6 +505,103 @@ fn a_record_that_the_controllers_answer_brought_earlier_keeps_the_next_proposal(
         RoleChange::Stale
     );
     assert!(partition.leader().is_some_and(Leader::is_alter_pending));
+    assert_eq!(partition.registration(), Some(&committed));
+}
+
+fn nodes(ids: &[i32]) -> Vec<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+/// What `replicas +adding -removing isr` says.
+fn shown(partition: &PartitionRegistration) -> String {
+    let list = |nodes: &[NodeId]| -> String { nodes.iter().map(|node| node.to_string()).collect() };
+    format!(
+        "{} +{} -{} {}",
+        list(&partition.replicas),
+        list(&partition.adding_replicas),
+        list(&partition.removing_replicas),
+        list(&partition.isr)
+    )
+}
+
+#[test]
+fn a_reassignment_adds_first_and_removes_when_the_whole_target_is_in_sync() {
+    let settled = registration(5, &[0, 1, 2]);
+    let moving = settled.reassigned(&nodes(&[3, 1, 4]));
+    assert_eq!(shown(&moving), "31402 +34 -02 012");
+    assert_eq!(moving.replication_factor(), 3);
+    for isr in [&[0, 1, 2][..], &[0, 1, 2, 3], &[0, 2, 3, 4]] {
+        let waiting = PartitionRegistration {
+            isr: nodes(isr),
+            ..moving.clone()
+        };
+        assert_eq!(waiting.clone().completed(), waiting, "{isr:?}");
+    }
+    let done = PartitionRegistration {
+        isr: nodes(&[0, 1, 4, 3]),
+        ..moving
+    };
+    assert_eq!(shown(&done.completed()), "314 + - 143");
+    // What needs no new copy is done at once, unless a replica that stays is out of sync.
+    assert_eq!(shown(&settled.reassigned(&nodes(&[2, 0]))), "20 + - 02");
+    assert_eq!(
+        shown(&settled.reassigned(&nodes(&[2, 1, 0]))),
+        "210 + - 012"
+    );
+    let behind = registration(5, &[0, 1]);
+    assert_eq!(shown(&behind.reassigned(&nodes(&[2, 0]))), "201 + -1 01");
+}
+
+#[test]
+fn a_reassignment_that_is_replaced_or_given_up_starts_from_the_original_replicas() {
+    let moving = PartitionRegistration {
+        isr: nodes(&[0, 1, 2, 3]),
+        ..registration(5, &[0, 1, 2]).reassigned(&nodes(&[3, 4]))
+    };
+    assert_eq!(shown(&moving), "34012 +34 -012 0123");
+    assert_eq!(shown(&moving.reverted()), "012 + - 012");
+    // 4 stays on its way, 3 goes at once, 0 stays after all.
+    let replaced = moving.reassigned(&nodes(&[0, 4]));
+    assert_eq!(shown(&replaced), "0412 +4 -12 012");
+    assert_eq!(shown(&moving.reassigned(&nodes(&[0, 1, 2]))), "012 + - 012");
+    // Nobody of the originals is in sync: the caller has to refuse.
+    let at_risk = PartitionRegistration {
+        isr: nodes(&[3]),
+        ..moving
+    };
+    assert_eq!(at_risk.reverted().isr, []);
+    assert_eq!(at_risk.reassigned(&nodes(&[4, 0])).isr, []);
+    assert_eq!(shown(&at_risk.reassigned(&nodes(&[3]))), "3 + - 3");
+}
+
+#[test]
+fn a_partition_stays_writable_while_a_reassignment_gives_it_more_replicas() {
+    let config = PartitionConfig {
+        min_insync_replicas: 2,
+        ..PartitionConfig::default()
+    };
+    let alone = PartitionRegistration {
+        replicas: nodes(&[0]),
+        ..registration(5, &[0])
+    };
+    let mut partition = Partition::new(NodeId(0), config, Offset(0));
+    partition.apply(0, &alone, position(10));
+    let grown = PartitionRegistration {
+        partition_epoch: alone.partition_epoch.next(),
+        ..alone.reassigned(&nodes(&[0, 1, 2]))
+    };
+    partition.apply(0, &grown, position(10));
+    let leader = partition.leader_mut().expect("it leads");
+    assert_eq!(leader.followers().len(), 2);
+    assert_eq!(leader.check_produce(-1, None), Ok(()));
+    let done = PartitionRegistration {
+        isr: nodes(&[0, 1, 2]),
+        partition_epoch: grown.partition_epoch.next(),
+        ..grown
+    };
+    partition.apply(0, &done.completed(), position(10));
+    let leader = partition.leader_mut().expect("it leads");
+    assert_eq!(leader.effective_min_isr(), 2);
 }
 
 #[test]

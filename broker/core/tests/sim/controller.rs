@@ -1,4 +1,5 @@
-//! The controller as a double: registrations, fencing, elections from the ISR, the compare-and-set of ISR changes.
+//! The controller as a double: registrations, fencing, elections from the ISR, the compare-and-set of ISR changes,
+//! reassignments.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,8 @@ pub(crate) struct Controller {
     fenced: BTreeSet<NodeId>,
     next_epoch: i64,
     pub(crate) elections: u64,
+    /// Reassignments that ended, by arriving or being given up.
+    pub(crate) moves: u64,
 }
 
 impl Controller {
@@ -32,6 +35,7 @@ impl Controller {
             partition_epoch: PartitionEpoch(0),
             isr: replicas.clone(),
             replicas: replicas.clone(),
+            ..PartitionRegistration::default()
         };
         Self {
             records: vec![Meta::Partition(partition.clone())],
@@ -40,6 +44,7 @@ impl Controller {
             fenced: BTreeSet::new(),
             next_epoch: 1,
             elections: 0,
+            moves: 0,
         }
     }
 
@@ -129,8 +134,34 @@ impl Controller {
                 return refused(ErrorCode::IneligibleReplica);
             }
         }
-        self.partition.isr = proposal.isr.iter().map(|m| m.node).collect();
-        self.publish();
+        let next = PartitionRegistration {
+            isr: proposal.isr.iter().map(|m| m.node).collect(),
+            ..self.partition.clone()
+        };
+        self.step(next.completed());
         AlterPartitionAnswer::Committed(self.partition.clone())
+    }
+
+    /// Begins a move to `target`, or gives up the one that runs.
+    pub(crate) fn reassign(&mut self, target: Option<&[NodeId]>) {
+        let next = match target {
+            Some(target) => self.partition.reassigned(target),
+            None => self.partition.reverted(),
+        };
+        if !next.isr.is_empty() && next != self.partition {
+            self.step(next);
+        }
+    }
+
+    /// Goes on to the replicas and the ISR of `next`; those that went are not listened to in the new leader epoch.
+    fn step(&mut self, next: PartitionRegistration) {
+        let before = std::mem::replace(&mut self.partition, next);
+        let shrinks = (before.replicas.iter()).any(|node| !self.partition.replicas.contains(node));
+        self.moves += u64::from(before.is_reassigning() && !self.partition.is_reassigning());
+        if shrinks {
+            self.elect(before.leader);
+        } else {
+            self.publish();
+        }
     }
 }

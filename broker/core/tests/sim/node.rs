@@ -154,13 +154,21 @@ impl Node {
                         self.pushes.clear();
                         self.start(&mut effects);
                     }
-                    RoleChange::WentOffline { .. }
-                    | RoleChange::StillFollower
-                    | RoleChange::Stale => {}
+                    RoleChange::WentOffline { .. } => self.drop_replica(),
+                    RoleChange::StillFollower | RoleChange::Stale => {}
                 }
             }
         }
         effects
+    }
+
+    /// The partition is on other brokers now: the log goes, and if it comes back it begins anew.
+    fn drop_replica(&mut self) {
+        self.log = FakeLog::default();
+        self.core = Partition::new(self.id, self.config, Offset(0));
+        self.lost_records = false;
+        self.pushes.clear();
+        self.waiting.clear();
     }
 
     /// Subscribes (again) to the leader.

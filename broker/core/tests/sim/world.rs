@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use broker_core::partition::{AlterPartitionAnswer, AlterPartitionProposal, PartitionConfig};
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use types::{NodeId, Offset};
 
@@ -26,6 +27,7 @@ pub(crate) struct Stats {
     pub(crate) events: u64,
     pub(crate) acked: u64,
     pub(crate) elections: u64,
+    pub(crate) moves: u64,
     pub(crate) log_end: Offset,
 }
 
@@ -165,7 +167,8 @@ impl World {
             events: self.handled,
             acked: self.invariants.acked_count(),
             elections: self.controller.elections,
-            log_end: self.nodes[0].log.end(),
+            moves: self.controller.moves,
+            log_end: (self.nodes.iter().map(|node| node.log.end()).max()).unwrap_or_default(),
         })
     }
 
@@ -226,7 +229,7 @@ impl World {
             Event::Alter { leader, proposal } => {
                 // The connection died with the machine; else the shrink of a leader that lost records would make
                 // it the only one that may lead, which nothing short of an fsync protects from.
-                let lost = self.node(leader).lost_records;
+                let lost = self.node(leader).lost_records || self.would_rely_on_lost_records();
                 if self.sees_controller(leader) && !lost {
                     let answer = self.controller.alter(leader, &proposal);
                     self.answer_alter(leader, proposal, answer);
@@ -363,7 +366,7 @@ impl World {
         self.at(pause, Event::Fault);
         let any = i32::try_from(self.nodes.len()).unwrap();
         let id = NodeId(self.rng.random_range(0..any));
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..10) {
             0 | 1 => self.crash(id),
             2 => {
                 let other = self.rng.random_range(CONTROLLER..any);
@@ -378,7 +381,8 @@ impl World {
                 }
             }
             5 => self.controller.elect(Some(id)),
-            6 => self.weather.delay_ms = self.rng.random_range(1..80),
+            6 | 7 => self.reassign(),
+            8 => self.weather.delay_ms = self.rng.random_range(1..80),
             _ => self.weather.loss = self.rng.random_range(0.0..0.3),
         }
     }
@@ -399,6 +403,26 @@ impl World {
         self.node(id).crash(lossy);
         let pause = self.rng.random_range(10..600);
         self.at(pause, Event::Restart(id));
+    }
+
+    /// An operator moves the partition to some of the nodes, or gives up the move that runs.
+    fn reassign(&mut self) {
+        let mut target: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+        target.shuffle(&mut self.rng);
+        target.truncate(self.rng.random_range(1..=self.nodes.len()));
+        if self.nodes.iter().any(|node| node.lost_records) {
+            return; // as in `would_rely_on_lost_records`
+        }
+        let give_up = self.controller.partition.is_reassigning() && self.rng.random_bool(0.3);
+        self.controller
+            .reassign((!give_up).then_some(target.as_slice()));
+    }
+
+    /// A step of a move takes members out of the ISR, among them maybe all that spared a machine's crash: until the
+    /// machine has registered again, it counts as one that has everything.
+    fn would_rely_on_lost_records(&self) -> bool {
+        self.controller.partition.is_reassigning()
+            && self.nodes.iter().any(|node| node.lost_records)
     }
 
     fn another_lost(&self, id: NodeId) -> bool {

@@ -32,6 +32,9 @@ pub(super) mod create_topics;
 pub(super) mod delete_topics;
 pub(super) mod elect_leaders;
 
+pub(super) mod alter_partition_reassignments;
+pub(super) mod list_partition_reassignments;
+
 pub(super) mod alter_configs;
 pub(super) mod describe_configs;
 pub(super) mod incremental_alter_configs;

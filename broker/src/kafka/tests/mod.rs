@@ -2,6 +2,7 @@
 
 mod connection;
 mod fake;
+mod reassignment;
 mod semantics;
 mod solo;
 mod transactions;

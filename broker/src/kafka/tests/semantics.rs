@@ -55,7 +55,12 @@ impl Client {
         response
     }
 
-    async fn metadata(&mut self, version: i16, topic: &str, create: bool) -> MetadataResponse {
+    pub(super) async fn metadata(
+        &mut self,
+        version: i16,
+        topic: &str,
+        create: bool,
+    ) -> MetadataResponse {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: Some(topic.to_owned()),
@@ -73,7 +78,7 @@ impl Client {
     }
 }
 
-fn produce(topic: &str, acks: i16, value: &str) -> ProduceRequest {
+pub(super) fn produce(topic: &str, acks: i16, value: &str) -> ProduceRequest {
     let mut batch = BatchBuilder::new();
     batch.push(crate::clock::wall_ms(), None, Some(value.as_bytes()));
     ProduceRequest {
@@ -122,7 +127,7 @@ pub(super) async fn solo(config: &[(&str, &str)]) -> (tempfile::TempDir, SoloBro
     (data, solo)
 }
 
-fn topic(name: &str) -> CreatableTopic {
+pub(super) fn topic(name: &str) -> CreatableTopic {
     CreatableTopic {
         name: name.to_owned(),
         num_partitions: 1,

@@ -14,7 +14,7 @@ use config::{BrokerConfig, Durability, Environment};
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use types::NodeId;
+use types::{BrokerEpoch, NodeId};
 
 use crate::broker::{Broker, ControllerAccess};
 use crate::clock::Clock;
@@ -92,7 +92,27 @@ impl PeerConnector for Nobody {
 /// A running broker.
 pub(super) struct SoloBroker {
     pub(super) address: std::net::SocketAddr,
+    solo: Arc<Solo>,
     stop: CancellationToken,
+}
+
+impl SoloBroker {
+    /// What the controller answers.
+    pub(super) async fn ask(&self, request: ControllerRequest) -> ControllerResponse {
+        self.solo.ask(request).await
+    }
+
+    /// What the controller knows.
+    pub(super) async fn image(&self) -> MetadataImage {
+        self.solo.state.lock().await.image.clone()
+    }
+
+    /// A broker that the controller takes for alive, though there is none.
+    pub(super) async fn register_another(&self, id: u8) {
+        let address = std::net::SocketAddr::from(([127, 0, 0, id], 1));
+        let broker_epoch = register(&self.solo, id, address).await;
+        unfence(&self.solo, id, broker_epoch).await;
+    }
 }
 
 impl Drop for SoloBroker {
@@ -159,8 +179,12 @@ pub(super) async fn start(
     let changes = replicas.leader_changes();
     tokio::spawn(follow_leaderships(replicas, changes, broker.clone()));
     let listener = Listener::bind("internal", host, port).await.unwrap();
-    register(&solo, listener.address()).await;
-    serve(listener, broker)
+    let broker_epoch = register(&solo, 1, listener.address()).await;
+    let mut state = solo.state.lock().await;
+    state.follower.registered(Some(broker_epoch));
+    drop(state);
+    unfence(&solo, 1, broker_epoch).await;
+    serve(listener, broker, solo)
 }
 
 fn open_replicas(node: &Node, data: &Path) -> ReplicaManager {
@@ -178,7 +202,7 @@ fn open_replicas(node: &Node, data: &Path) -> ReplicaManager {
     ReplicaManager::start(config, Arc::new(Nobody), Arc::new(Nobody)).unwrap()
 }
 
-fn serve(listener: Listener, broker: Arc<Broker>) -> SoloBroker {
+fn serve(listener: Listener, broker: Arc<Broker>, solo: Arc<Solo>) -> SoloBroker {
     let stop = CancellationToken::new();
     let limits = ConnectionLimits {
         max_frame: 100 * 1024 * 1024,
@@ -197,10 +221,14 @@ fn serve(listener: Listener, broker: Arc<Broker>) -> SoloBroker {
     let address = listener.address();
     let service = Arc::new(Dispatcher::new(broker));
     tokio::spawn(listener.run(service, limits, Connections::new(counts), stop.clone()));
-    SoloBroker { address, stop }
+    SoloBroker {
+        address,
+        solo,
+        stop,
+    }
 }
 
-async fn register(solo: &Solo, address: std::net::SocketAddr) {
+async fn register(solo: &Solo, id: u8, address: std::net::SocketAddr) -> BrokerEpoch {
     let endpoint = |port| BrokerEndpoint {
         name: "internal".to_owned(),
         host: address.ip().to_string(),
@@ -209,9 +237,9 @@ async fn register(solo: &Solo, address: std::net::SocketAddr) {
     let registered = solo
         .ask(ControllerRequest::RegisterBroker(RegisterBrokerRequest {
             cluster_id: CLUSTER.to_owned(),
-            node_id: NodeId(1),
-            incarnation: Incarnation::from_bytes([1; 16]),
-            broker_uuid: BrokerUuid::from_bytes([2; 16]),
+            node_id: NodeId(id.into()),
+            incarnation: Incarnation::from_bytes([id; 16]),
+            broker_uuid: BrokerUuid::from_bytes([id + 1; 16]),
             endpoints: vec![endpoint(address.port())],
             rpc: endpoint(1),
             rack: None,
@@ -222,13 +250,12 @@ async fn register(solo: &Solo, address: std::net::SocketAddr) {
     let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = registered else {
         panic!("{registered:?}")
     };
-    solo.state
-        .lock()
-        .await
-        .follower
-        .registered(Some(broker_epoch));
+    broker_epoch
+}
+
+async fn unfence(solo: &Solo, id: u8, broker_epoch: BrokerEpoch) {
     let heartbeat = ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
-        node_id: NodeId(1),
+        node_id: NodeId(id.into()),
         broker_epoch,
         metadata_offset: u64::MAX,
         want_fence: false,

@@ -50,6 +50,8 @@ pub(super) struct Controller {
     partitions: Mutex<HashMap<TopicIdPartition, PartitionRegistration>>,
     nodes: Mutex<HashMap<NodeId, ReplicaManager>>,
     this: Mutex<Weak<Self>>,
+    /// Held while nodes are told: they hear of one state after the other.
+    publishing: Mutex<()>,
 }
 
 impl Controller {
@@ -65,8 +67,25 @@ impl Controller {
             return AlterPartitionAnswer::Refused(ErrorCode::InvalidUpdateVersion);
         }
         registration.isr = request.proposal.isr.iter().map(|m| m.node).collect();
-        registration.partition_epoch = registration.partition_epoch.next();
+        let next = registration.clone().completed();
+        step(registration, next);
         AlterPartitionAnswer::Committed(registration.clone())
+    }
+
+    /// Begins to move the partition to `target`, or gives that up, and tells all nodes.
+    pub(super) fn reassign(&self, partition: &TopicIdPartition, target: Option<&[i32]>) {
+        let mut partitions = self.partitions.lock();
+        let registration = partitions.get_mut(partition).unwrap();
+        let next = target.map_or_else(
+            || registration.reverted(),
+            |target| {
+                let target: Vec<_> = target.iter().copied().map(NodeId).collect();
+                registration.reassigned(&target)
+            },
+        );
+        step(registration, next);
+        drop(partitions);
+        self.publish(partition, &[]);
     }
 
     pub(super) fn registration(&self, partition: &TopicIdPartition) -> PartitionRegistration {
@@ -75,6 +94,7 @@ impl Controller {
 
     /// Tells `nodes` (all of them, if none are given) of the partition as it is.
     pub(super) fn publish(&self, partition: &TopicIdPartition, nodes: &[i32]) {
+        let _one_at_a_time = self.publishing.lock();
         let changes = ReplicaChanges {
             partitions: vec![PartitionChange {
                 partition: partition.clone(),
@@ -87,6 +107,18 @@ impl Controller {
                 manager.apply(&changes).unwrap();
             }
         }
+    }
+}
+
+/// Goes on to the replicas and the ISR of `next`; who is left leads in a new epoch if some go.
+fn step(registration: &mut PartitionRegistration, next: PartitionRegistration) {
+    let before = std::mem::replace(registration, next);
+    registration.partition_epoch = before.partition_epoch.next();
+    if (before.replicas.iter()).any(|node| !registration.replicas.contains(node)) {
+        let stays = before.leader.filter(|node| registration.isr.contains(node));
+        let in_sync = |node: &&NodeId| registration.isr.contains(node);
+        registration.leader = stays.or(registration.replicas.iter().find(in_sync).copied());
+        registration.leader_epoch = before.leader_epoch.next();
     }
 }
 
@@ -204,6 +236,7 @@ impl Cluster {
                 partition_epoch: PartitionEpoch(0),
                 isr: replicas.clone(),
                 replicas,
+                ..PartitionRegistration::default()
             },
         );
         let settings = ReplicaChanges {

@@ -3,5 +3,6 @@
 mod clients;
 mod cluster;
 mod compaction;
+mod reassignment;
 mod replicas;
 mod transactions;

@@ -4,6 +4,7 @@ mod brokers;
 mod configs;
 mod partitions;
 mod random;
+mod reassignment;
 mod topics;
 
 use std::collections::BTreeMap;

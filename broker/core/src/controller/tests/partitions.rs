@@ -5,7 +5,7 @@ use types::{ErrorCode, LeaderEpoch, PartitionEpoch};
 use super::*;
 use crate::partition::IsrMember;
 
-fn alter(
+pub(super) fn alter(
     cluster: &mut Cluster,
     asker: i32,
     id: TopicId,
@@ -141,7 +141,7 @@ fn brokers_that_are_fenced_or_stop_cannot_join_the_isr() {
     );
 }
 
-fn elect(
+pub(super) fn elect(
     cluster: &mut Cluster,
     kind: ElectionKind,
     partitions: Option<&[(&str, i32)]>,

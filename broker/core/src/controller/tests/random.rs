@@ -59,6 +59,12 @@ enum Op {
     Elect {
         kind: ElectionKind,
     },
+    Reassign {
+        name: u8,
+        partition: i32,
+        target: Option<Vec<i32>>,
+        keep_factor: bool,
+    },
     ProducerIds {
         node: i32,
     },
@@ -69,6 +75,8 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let node = 0..NODES;
     let name = 0u8..4;
+    let name_again = name.clone();
+    let target = proptest::option::weighted(0.8, proptest::collection::vec(0..NODES, 0..5));
     prop_oneof![
         3 => (node.clone(), 0u8..3, proptest::bool::weighted(0.1))
             .prop_map(|(node, incarnation, new_disk)| Op::Register { node, incarnation, new_disk }),
@@ -87,6 +95,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (name, any::<bool>()).prop_map(|(name, allowed)| Op::Unclean { name, allowed }),
         1 => prop_oneof![Just(ElectionKind::Preferred), Just(ElectionKind::Unclean)]
             .prop_map(|kind| Op::Elect { kind }),
+        4 => (name_again, 0i32..4, target, proptest::bool::weighted(0.2)).prop_map(
+            |(name, partition, target, keep_factor)| Op::Reassign { name, partition, target, keep_factor }),
         1 => node.prop_map(|node| Op::ProducerIds { node }),
         6 => Just(Op::Commit),
         1 => Just(Op::TakeOver),
@@ -178,6 +188,59 @@ impl World {
         self.controller.committed(offset);
     }
 
+    /// All brokers are back, caught up, and everything is committed.
+    fn heal(&mut self) {
+        for node in 0..NODES {
+            self.run(&Op::Kill { node }, 0);
+        }
+        for node in 0..NODES {
+            let register = Op::Register {
+                node,
+                incarnation: 9,
+                new_disk: false,
+            };
+            let heartbeat = Op::Heartbeat {
+                node,
+                behind: false,
+                fence: false,
+                stop: false,
+            };
+            for op in [register, heartbeat] {
+                while !self.in_flight.is_empty() {
+                    self.commit_one();
+                }
+                self.run(&op, 0);
+            }
+        }
+    }
+
+    /// Every leader finds all its replicas in sync. Gives how many moves that ended.
+    fn catch_up(&mut self) -> usize {
+        let image = self.controller.image().clone();
+        let mut ended = 0;
+        for topic in image.topics() {
+            for (index, partition) in topic.iter().filter(|(_, p)| p.leader.is_some()) {
+                let members = (partition.replicas.iter()).fold(0, |all, node| all | 1 << node.0);
+                let request = alter(&image, topic, index, members, false).expect("it has a leader");
+                let decided = self.controller.decide(self.now, 0, &request);
+                self.propose(decided.expect("decisions fit").records);
+                let after = self.controller.image().partition(topic.id, index);
+                let after = after.expect("nothing is deleted");
+                assert!(!after.is_reassigning(), "never ends: {after:?}");
+                assert!(
+                    after
+                        .replicas
+                        .iter()
+                        .copied()
+                        .eq(partition.target_replicas())
+                );
+                ended += usize::from(partition.is_reassigning());
+            }
+        }
+        check_step(&image, self.controller.image());
+        ended
+    }
+
     fn session(&mut self, node: i32, open: bool) {
         let Some(broker) = self.controller.image().broker(NodeId(node)).cloned() else {
             return;
@@ -247,6 +310,8 @@ impl World {
             A::AlterPartition(Ok(results)) => results.iter().all(|r| r.result.is_err()),
             A::AlterPartition(Err(_)) => true,
             A::ElectLeaders(results) => results.iter().all(|r| r.result.is_err()),
+            A::AlterPartitionReassignments(results) => results.iter().all(|r| r.result.is_err()),
+            A::ListPartitionReassignments(_) => true,
             A::AllocateProducerIds(result) => {
                 if let Ok(block) = result {
                     // Blocks that were lost with a controller were never answered.
@@ -318,6 +383,21 @@ fn topic_request(op: &Op, image: &MetadataImage) -> Option<ControllerRequest> {
             kind: *kind,
             partitions: None,
         }),
+        Op::Reassign {
+            name: n,
+            partition,
+            target,
+            keep_factor,
+        } => ControllerRequest::AlterPartitionReassignments(AlterPartitionReassignmentsRequest {
+            partitions: vec![ReassignablePartition {
+                topic: name(n),
+                partition: *partition,
+                target: target
+                    .as_ref()
+                    .map(|t| t.iter().copied().map(NodeId).collect()),
+            }],
+            allow_replication_factor_change: !*keep_factor,
+        }),
         _ => return None,
     })
 }
@@ -373,6 +453,21 @@ fn check_image(image: &MetadataImage) {
                 p.isr.iter().all(|n| p.replicas.contains(n)),
                 "ISR beyond replicas: {what}"
             );
+            let listed = p.adding_replicas.iter().chain(&p.removing_replicas);
+            let counted: BTreeSet<_> = listed.clone().collect();
+            assert_eq!(
+                counted.len(),
+                listed.clone().count(),
+                "comes and goes: {what}"
+            );
+            assert!(
+                listed.clone().all(|n| p.replicas.contains(n)),
+                "comes or goes beyond replicas: {what}"
+            );
+            assert!(
+                p.original_replicas().next().is_some() && p.target_replicas().next().is_some(),
+                "from or to nowhere: {what}"
+            );
             let active = p.isr.iter().filter(|n| image.is_active(**n)).count();
             match p.leader {
                 Some(leader) => {
@@ -416,6 +511,24 @@ fn check_step(before: &MetadataImage, after: &MetadataImage) {
             assert!(
                 was == is || is.partition_epoch > was.partition_epoch,
                 "change without epoch"
+            );
+            assert!(
+                was.replicas.iter().all(|node| is.replicas.contains(node))
+                    || is.leader_epoch > was.leader_epoch,
+                "those that went are listened to"
+            );
+            let stayed = was
+                .original_replicas()
+                .all(|node| is.replicas.contains(&node));
+            assert!(
+                stayed
+                    || is
+                        .isr
+                        .iter()
+                        .filter(|node| is.replicas.contains(node))
+                        .count()
+                        == is.replicas.len(),
+                "a replica went before the target was in sync: {was:?} {is:?}"
             );
         }
     }
@@ -464,5 +577,23 @@ proptest! {
         for (topic, partitions) in &between.partitions {
             prop_assert!(partitions.is_subset(&merged.partitions[topic]));
         }
+    }
+
+    #[test]
+    fn every_move_ends_once_all_brokers_are_back(ops in proptest::collection::vec(op(), 1..160)) {
+        let mut world = World::new();
+        for node in 0..NODES {
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false }, 0);
+            world.run(&Op::Commit, 0);
+            world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
+        }
+        world.run(&Op::Create { name: 0, partitions: 1, replicas: 2 }, 0);
+        world.run(&Op::Reassign { name: 0, partition: 0, target: Some((0..NODES).collect()), keep_factor: false }, 0);
+        for (seed, op) in (1..).zip(&ops) {
+            world.run(op, seed);
+        }
+        world.heal();
+        world.catch_up();
+        prop_assert_eq!(world.catch_up(), 0);
     }
 }
