@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use broker_core::controller::request::{ControllerRequest, ControllerResponse};
 use broker_core::group::GroupConfig;
+use broker_core::group::consumer::assignor::Assignor;
+use broker_core::group::consumer::request::ConsumerConfig;
 use broker_core::metadata::MetadataImage;
 use broker_core::partition::AlterPartitionAnswer;
 use broker_core::txn::TransactionConfig;
@@ -170,11 +172,27 @@ fn groups(
             offsets_retention_ms: i64::from(settings.offsets_retention_minutes) * 60_000,
             offset_metadata_max_bytes: usize::try_from(settings.offset_metadata_max_bytes)
                 .unwrap_or(0),
+            consumer: consumer_groups(settings),
         },
         expiry_interval: ms(settings.offsets_retention_check_interval_ms),
         log: coordinator_log(OFFSETS_TOPIC, settings, replicas, metadata),
         clock,
     })
+}
+
+fn consumer_groups(settings: &BrokerSettings) -> ConsumerConfig {
+    let names = settings.group_consumer_assignors.0.iter();
+    let mut assignors = names.filter_map(|name| Assignor::find(name));
+    ConsumerConfig {
+        heartbeat_interval_ms: settings.group_consumer_heartbeat_interval_ms,
+        session_timeout_ms: settings.group_consumer_session_timeout_ms,
+        max_size: usize::try_from(settings.group_consumer_max_size).unwrap_or(usize::MAX),
+        assignors: (
+            // The key's validator lets only known names and no empty list pass.
+            assignors.next().unwrap_or(Assignor::Uniform),
+            assignors.next(),
+        ),
+    }
 }
 
 fn transactions(

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod compacted_topic;
+mod consumer_groups;
 mod kafka_tools;
 mod round_trip;

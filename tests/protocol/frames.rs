@@ -18,6 +18,7 @@ pub(crate) fn all() -> Vec<Vec<u8>> {
         DescribeGroupsRequest ListGroupsRequest ApiVersionsRequest CreateTopicsRequest DeleteTopicsRequest
         InitProducerIdRequest OffsetForLeaderEpochRequest DescribeConfigsRequest SaslAuthenticateRequest
         CreatePartitionsRequest DeleteGroupsRequest IncrementalAlterConfigsRequest DescribeClusterRequest
+        ConsumerGroupHeartbeatRequest ConsumerGroupDescribeRequest
     );
     frames.extend(of(&produce()));
     frames

@@ -4,6 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::group::consumer::request::{
+    ConsumerGroupDescription, ConsumerHeartbeat, HeartbeatAnswer, Rejection,
+};
+use broker_core::group::consumer::topics::Topics;
 use broker_core::group::request::{
     CommitReply, CommitRequest, FetchedOffset, GroupDescription, HeartbeatRequest, JoinReply,
     JoinRequest, LeavingMember, ListedGroup, Reply, SyncReply, SyncRequest,
@@ -177,6 +181,45 @@ impl GroupService {
             Ok(Reply::Sync(reply)) => reply,
             other => SyncReply::error(unexpected(other)),
         }
+    }
+
+    /// `ConsumerGroupHeartbeat`, with the topics as they are now.
+    pub(crate) async fn consumer_heartbeat(
+        &self,
+        topics: Arc<dyn Topics>,
+        request: ConsumerHeartbeat,
+    ) -> Result<HeartbeatAnswer, Rejection> {
+        let refused = |error: ErrorCode| Rejection {
+            error,
+            message: error.to_string(),
+        };
+        let handle = self.coordinator(&request.group_id).map_err(refused)?;
+        let reply = handle
+            .request(|groups, now, token| groups.consumer_heartbeat(now, token, topics, request));
+        match reply.await {
+            Ok(Reply::ConsumerHeartbeat(answer)) => answer,
+            other => Err(refused(unexpected(other))),
+        }
+    }
+
+    /// `ConsumerGroupDescribe`; `None` for an unknown group and for one of another kind.
+    pub(crate) fn describe_consumer_group(
+        &self,
+        group_id: &str,
+    ) -> Result<Option<ConsumerGroupDescription>, ErrorCode> {
+        self.coordinator(group_id)?
+            .read(|groups| groups.describe_consumer_group(group_id))
+    }
+
+    /// Whether a member may read the offsets of its group.
+    pub(crate) fn check_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&str>,
+        epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        self.coordinator(group_id)?
+            .read(|groups| groups.check_fetch(group_id, member_id, epoch))?
     }
 
     /// `Heartbeat`.

@@ -104,6 +104,8 @@ pub(crate) const APIS: &[Api] = &[
     api!(DescribeTransactions 0-0 => describe_transactions),
     // Version 2 has a regular expression.
     api!(ListTransactions 0-1 => list_transactions),
+    api!(ConsumerGroupHeartbeat 0-1 => consumer_group_heartbeat),
+    api!(ConsumerGroupDescribe 0-1 => consumer_group_describe),
 ];
 
 fn find(key: ApiKey, version: i16) -> Option<&'static Api> {

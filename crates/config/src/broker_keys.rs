@@ -6,10 +6,13 @@
 use crate::key::{ConfigKey, KeyError, Scope, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
 use crate::topic_keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, TIMESTAMP_TYPES};
-use crate::value::{CleanupPolicy, CompressionType, TimestampType, keys};
+use crate::value::{CleanupPolicy, CompressionType, ConsumerAssignors, TimestampType, keys};
 
 use Support::{Effective, OnlyDefault, Refused};
 use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf};
+
+/// What the coordinator can compute.
+const CONSUMER_ASSIGNORS: &[&str] = &["uniform", "range"];
 
 keys! {
     /// The effective configuration of a broker.
@@ -35,6 +38,14 @@ keys! {
     delete_topic_enable: bool = "delete.topic.enable" Some("true"), Any, Static, Effective;
     /// The most bytes a fetch returns whatever the client asks for.
     fetch_max_bytes: i32 = "fetch.max.bytes" Some("57671680"), AtLeast(1024), Static, Effective;
+    /// The assignors that members of consumer groups (KIP-848) may choose; the first is the default.
+    group_consumer_assignors: ConsumerAssignors = "group.consumer.assignors" Some("uniform,range"), ListOf(CONSUMER_ASSIGNORS), Static, Effective;
+    /// How often a member of a consumer group is told to send a heartbeat.
+    group_consumer_heartbeat_interval_ms: i32 = "group.consumer.heartbeat.interval.ms" Some("5000"), AtLeast(1), Static, Effective;
+    /// The most members of a consumer group.
+    group_consumer_max_size: i32 = "group.consumer.max.size" Some("2147483647"), AtLeast(1), Static, Effective;
+    /// Silence after which a member of a consumer group is removed.
+    group_consumer_session_timeout_ms: i32 = "group.consumer.session.timeout.ms" Some("45000"), AtLeast(1), Static, Effective;
     /// How long the first rebalance of an empty group waits for more members.
     group_initial_rebalance_delay_ms: i32 = "group.initial.rebalance.delay.ms" Some("3000"), AtLeast(0), Static, Effective;
     /// The longest session timeout a group member may ask for.
@@ -179,6 +190,14 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
     refused(
         "log.message.format.version",
         "all batches have format version 2",
+    ),
+    refused(
+        "group.consumer.migration.policy",
+        "a group changes its protocol while it has no members",
+    ),
+    refused(
+        "group.coordinator.rebalance.protocols",
+        "classic and consumer groups are always served",
     ),
     refused("authorizer.class.name", NO_SECURITY),
     refused("super.users", NO_SECURITY),

@@ -118,6 +118,19 @@ impl ConfigValue for CleanupPolicy {
     }
 }
 
+/// `group.consumer.assignors`: their names, the default first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerAssignors(pub Vec<String>);
+
+impl ConfigValue for ConsumerAssignors {
+    const KIND: KeyType = KeyType::List;
+
+    fn read(text: &str) -> Option<Self> {
+        let names = split_list(text).into_iter().map(str::to_owned);
+        Some(Self(names.collect()))
+    }
+}
+
 /// Reads `text` (or the key's default) as a `T`, checked by the key's validator.
 pub(crate) fn read<T: ConfigValue>(key: &ConfigKey, text: Option<&str>) -> Result<T, KeyError> {
     let invalid = |value: &str| KeyError::Invalid {

@@ -49,6 +49,10 @@ pub const METADATA_LEVEL: i16 = 1;
 pub const TRANSACTION_FEATURE: &str = "transaction.version";
 /// The protocol of KIP-890.
 pub const TRANSACTION_LEVEL: i16 = 2;
+/// The feature that says whether there are groups of the consumer protocol; Kafka's name.
+pub const GROUP_FEATURE: &str = "group.version";
+/// Groups of KIP-848.
+pub const GROUP_LEVEL: i16 = 1;
 
 /// Ticks at least this often: a fraction of any session timeout, so that expiry is noticed soon.
 const TICK_MS: i64 = 100;
@@ -205,17 +209,17 @@ impl Controller {
         }
         self.last_tick_ms = now_ms;
         let mut records = Vec::new();
-        if self.image.feature(METADATA_FEATURE) == 0 {
-            records.push(MetadataRecord::FeatureLevel(FeatureLevel {
-                name: METADATA_FEATURE.to_owned(),
-                level: METADATA_LEVEL,
-            }));
-        }
-        if self.image.feature(TRANSACTION_FEATURE) == 0 {
-            records.push(MetadataRecord::FeatureLevel(FeatureLevel {
-                name: TRANSACTION_FEATURE.to_owned(),
-                level: TRANSACTION_LEVEL,
-            }));
+        for (name, level) in [
+            (METADATA_FEATURE, METADATA_LEVEL),
+            (TRANSACTION_FEATURE, TRANSACTION_LEVEL),
+            (GROUP_FEATURE, GROUP_LEVEL),
+        ] {
+            if self.image.feature(name) == 0 {
+                records.push(MetadataRecord::FeatureLevel(FeatureLevel {
+                    name: name.to_owned(),
+                    level,
+                }));
+            }
         }
         let expired = self.liveness.expired(now_ms, &self.image);
         records.extend(self.fence(&expired));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::GroupState;
 use super::classic::Group;
-use super::request::{GroupDescription, ListedGroup, MemberDescription};
+use super::request::{GroupDescription, GroupKind, ListedGroup, MemberDescription};
 
 impl Group {
     pub(super) fn describe(&self) -> GroupDescription {
@@ -37,8 +37,15 @@ impl Group {
     pub(super) fn list(&self) -> ListedGroup {
         ListedGroup {
             group_id: self.id.to_string(),
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            state: self.state,
+            protocol_type: match &self.consumer {
+                Some(_) => "consumer".to_owned(),
+                None => self.protocol_type.clone().unwrap_or_default(),
+            },
+            kind: match &self.consumer {
+                Some(_) => GroupKind::Consumer,
+                None => GroupKind::Classic,
+            },
+            state: self.current_state(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is the state of one classic group, and which questions can be answered from it alone?
+//! What is the state of one group of the classic protocol, and which questions can be answered from it alone?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::{ErrorCode, ProducerId, TopicPartition, TransactionResult};
 
+use super::consumer::ConsumerGroup;
 use super::member::Member;
 use super::record::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata};
 use super::request::{JoinReply, JoinedMember, Reply, Token};
@@ -89,6 +90,8 @@ pub(super) enum PendingAppend {
         token: Token,
         partitions: Vec<(TopicPartition, ErrorCode)>,
     },
+    /// A change of a consumer group.
+    Consumer { group_id: Arc<str> },
     /// Records nobody waits for: an emptied generation, expired offsets, offsets of deleted topics.
     Unwatched,
 }
@@ -145,6 +148,8 @@ pub(super) struct Group {
     pub(super) commits: u64,
     /// Commits that are appended but not known to be committed.
     pub(super) commits_in_flight: usize,
+    /// Set in a group of the consumer protocol, which has no state, generation and members of the classic kind.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
 }
 
 impl Group {
@@ -167,6 +172,7 @@ impl Group {
             in_transactions: BTreeMap::new(),
             commits: 0,
             commits_in_flight: 0,
+            consumer: None,
         }
     }
 
@@ -341,6 +347,9 @@ impl Group {
 
     /// Topics of the members' subscriptions; `None` when they are not consumers or cannot be read.
     pub(super) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
+        if let Some(consumer) = &self.consumer {
+            return Some(consumer.state().subscribed_topics());
+        }
         if self.protocol_type.as_deref() != Some("consumer") {
             return None;
         }
@@ -361,6 +370,7 @@ impl Group {
             .chain(pending)
             .chain(phase)
             .chain(self.sync_deadline_ms)
+            .chain(self.consumer.as_ref().and_then(|group| group.deadline_ms()))
             .min()
     }
 }

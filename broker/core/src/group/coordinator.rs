@@ -83,6 +83,9 @@ impl Coordinator {
                 for member in group.members.values_mut() {
                     member.heard(now);
                 }
+                if let Some(consumer) = &mut group.consumer {
+                    consumer.loaded(&self.config.consumer, now);
+                }
             }
             self.reschedule(&id);
         }
@@ -92,6 +95,7 @@ impl Coordinator {
     pub fn unload(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
         let error = ErrorCode::NotCoordinator;
+        self.abandon_consumer_groups(&mut out, error);
         let pending = std::mem::take(&mut self.appends.pending);
         for (_, append) in pending {
             self.settle(now, &mut out, append, Err(error));
@@ -191,7 +195,12 @@ impl Coordinator {
         let create = request.generation.is_none();
         let group_id = request.group_id.clone();
         if !create && !self.groups.contains_key(group_id.as_str()) {
-            return self.refused_commit(now, token, request, ErrorCode::IllegalGeneration);
+            let error = if request.knows_epochs {
+                ErrorCode::GroupIdNotFound
+            } else {
+                ErrorCode::IllegalGeneration
+            };
+            return self.refused_commit(now, token, request, error);
         }
         self.on_group(now, &group_id, create, |group, cx| {
             group.commit(cx, token, request);
@@ -234,10 +243,16 @@ impl Coordinator {
         }
     }
 
-    /// `DescribeGroups`; `None` for an unknown group.
+    /// `DescribeGroups`; `None` for an unknown group and for one that is not classic.
     #[must_use]
     pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
-        self.groups.get(group_id).map(Group::describe)
+        let group = self.groups.get(group_id);
+        let classic = group.filter(|group| group.consumer.is_none());
+        classic.map(Group::describe)
+    }
+
+    pub(super) fn config(&self) -> &GroupConfig {
+        &self.config
     }
 
     /// `ListGroups`: every group.
@@ -258,10 +273,14 @@ impl Coordinator {
             replies: vec![(token, Reply::DeleteGroup(error))],
             ..Outcome::default()
         };
-        match self.groups.get(group_id).map(|group| group.state) {
+        match self.groups.get(group_id).map(Group::current_state) {
             None | Some(GroupState::Dead) => refuse(ErrorCode::GroupIdNotFound),
             // Its offsets would come back with the end of the transaction.
             Some(GroupState::Empty) if self.in_a_transaction(group_id) => {
+                refuse(ErrorCode::NonEmptyGroup)
+            }
+            // Somebody is joining or leaving.
+            Some(GroupState::Empty) if !self.groups[group_id].is_vacant() => {
                 refuse(ErrorCode::NonEmptyGroup)
             }
             Some(GroupState::Empty) => self
@@ -272,6 +291,8 @@ impl Coordinator {
             Some(
                 GroupState::PreparingRebalance
                 | GroupState::CompletingRebalance
+                | GroupState::Assigning
+                | GroupState::Reconciling
                 | GroupState::Stable,
             ) => refuse(ErrorCode::NonEmptyGroup),
         }
@@ -378,6 +399,11 @@ impl Coordinator {
         let code = result.err().unwrap_or(ErrorCode::None);
         match pending {
             PendingAppend::Unwatched => {}
+            PendingAppend::Consumer { group_id } => {
+                self.settle_in(now, out, &group_id, |group, cx| {
+                    group.consumer_written(cx, result);
+                });
+            }
             PendingAppend::Assignment {
                 group_id,
                 generation,
@@ -393,7 +419,7 @@ impl Coordinator {
                 token,
                 producer,
                 offsets,
-                mut partitions,
+                partitions,
             } => {
                 if let (Some(producer), true) = (producer, result.is_ok()) {
                     self.note_transaction(producer, &group_id);
@@ -401,10 +427,7 @@ impl Coordinator {
                 self.settle_in(now, out, &group_id, |group, _| {
                     group.commit_appended(producer, offsets, result);
                 });
-                for (_, error) in partitions.iter_mut().filter(|(_, error)| error.is_none()) {
-                    *error = code;
-                }
-                (out.replies).push((token, Reply::Commit(CommitReply { partitions })));
+                out.replies.push((token, commit_reply(partitions, code)));
             }
             PendingAppend::Marker {
                 token,
@@ -548,6 +571,14 @@ impl Coordinator {
     }
 }
 
+/// The result of a commit: that of the append, for each partition that was not refused before.
+fn commit_reply(mut partitions: Vec<(TopicPartition, ErrorCode)>, code: ErrorCode) -> Reply {
+    for (_, error) in partitions.iter_mut().filter(|(_, error)| error.is_none()) {
+        *error = code;
+    }
+    Reply::Commit(CommitReply { partitions })
+}
+
 /// Takes an empty group away and appends the tombstones of all it ever held, also of commits in flight.
 fn delete_empty(group: &mut Group, cx: &mut Context<'_>, token: Token) {
     let mut partitions: BTreeSet<TopicPartition> = group.offsets.keys().cloned().collect();
@@ -564,10 +595,8 @@ fn delete_empty(group: &mut Group, cx: &mut Context<'_>, token: Token) {
         .iter()
         .map(|partition| group.offset_tombstone(partition))
         .collect();
-    records.push(GroupRecord::Group {
-        group_id: group.id.to_string(),
-        value: None,
-    });
+    records.push(group.tombstone());
+    records.extend(group.consumer_tombstones());
     let deleted = std::mem::replace(group, Group::new(group.id.clone(), cx.now));
     group.transition(cx.now, GroupState::Dead);
     cx.append(

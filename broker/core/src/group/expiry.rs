@@ -50,13 +50,11 @@ impl Group {
             && self.in_transactions.is_empty()
             && self.commits_in_flight == 0
             && self.pending_members.is_empty();
-        if self.state == GroupState::Empty && unused {
+        if self.is_vacant() && unused {
             if self.generation > 0 {
-                records.push(GroupRecord::Group {
-                    group_id: self.id.to_string(),
-                    value: None,
-                });
+                records.push(self.tombstone());
             }
+            records.extend(self.consumer_tombstones());
             self.transition(cx.now, GroupState::Dead);
         }
         if !records.is_empty() {
@@ -65,12 +63,14 @@ impl Group {
     }
 
     fn expired_offsets(&self, now: Now, config: &GroupConfig) -> Vec<TopicPartition> {
-        let subscribed = match self.state {
+        let subscribed = match self.current_state() {
             GroupState::Empty => BTreeSet::new(),
-            GroupState::Stable => match self.subscribed_topics() {
-                Some(topics) => topics,
-                None => return Vec::new(),
-            },
+            GroupState::Assigning | GroupState::Reconciling | GroupState::Stable => {
+                match self.subscribed_topics() {
+                    Some(topics) => topics,
+                    None => return Vec::new(),
+                }
+            }
             GroupState::PreparingRebalance | GroupState::CompletingRebalance | GroupState::Dead => {
                 return Vec::new();
             }

@@ -59,6 +59,8 @@ impl Group {
             refuse(cx, token, ErrorCode::GroupMaxSizeReached, "");
         } else if self.state == GroupState::Dead {
             refuse(cx, token, ErrorCode::CoordinatorNotAvailable, member_id);
+        } else if let Err(error) = self.become_classic(cx) {
+            refuse(cx, token, error, member_id);
         } else if !self.supports(&request.protocol_type, &request.protocols) {
             refuse(cx, token, ErrorCode::InconsistentGroupProtocol, member_id);
         } else if member_id.is_empty() {
@@ -71,7 +73,10 @@ impl Group {
 
     fn accepts(&self, member_id: &str, max_size: usize) -> bool {
         match self.state {
-            GroupState::Empty | GroupState::Dead => true,
+            GroupState::Empty
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => true,
             GroupState::PreparingRebalance => {
                 let awaiting = self.members.values().filter(|m| m.awaiting_join.is_some());
                 self.members
@@ -119,7 +124,10 @@ impl Group {
             GroupState::CompletingRebalance => unchanged,
             // The leader rejoins to start a rebalance (a topic grew); a follower only with new metadata.
             GroupState::Stable => unchanged && !self.is_leader(member_id),
-            GroupState::Empty | GroupState::Dead => {
+            GroupState::Empty
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => {
                 return refuse(cx, token, ErrorCode::UnknownMemberId, member_id);
             }
         };
@@ -225,6 +233,8 @@ impl Group {
             GroupState::Stable
             | GroupState::CompletingRebalance
             | GroupState::PreparingRebalance
+            | GroupState::Assigning
+            | GroupState::Reconciling
             | GroupState::Empty
             | GroupState::Dead => self.prepare_rebalance(cx),
         }

@@ -14,10 +14,13 @@
 //!                             '------------------ join, leave, expiry ------------------'
 //! ```
 //! The classic group protocol with KIP-345 (static members), KIP-394 (member id required), KIP-211 (offset expiry),
-//! KIP-814 (static rejoin skips the assignment), KIP-800 (reasons).
+//! KIP-814 (static rejoin skips the assignment), KIP-800 (reasons). [`consumer`] has the protocol of KIP-848.
 
 mod admin;
 mod classic;
+mod codec;
+pub mod consumer;
+mod consumer_groups;
 mod coordinator;
 mod expiry;
 mod join;
@@ -65,6 +68,8 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offset.metadata.max.bytes`
     pub offset_metadata_max_bytes: usize,
+    /// Of groups of the consumer protocol.
+    pub consumer: consumer::request::ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -77,6 +82,7 @@ impl Default for GroupConfig {
             max_size: i32::MAX as usize,
             offsets_retention_ms: 10_080 * 60_000,
             offset_metadata_max_bytes: 4_096,
+            consumer: consumer::request::ConsumerConfig::default(),
         }
     }
 }
@@ -90,7 +96,11 @@ pub enum GroupState {
     PreparingRebalance,
     /// The generation is formed; waiting for the leader's assignment.
     CompletingRebalance,
-    /// Every member may fetch its assignment.
+    /// Of a consumer group: the target assignment is not that of the group's epoch yet.
+    Assigning,
+    /// Of a consumer group: members are on the way to their target.
+    Reconciling,
+    /// Every member may fetch its assignment, or has it.
     Stable,
     /// Deleted, or never existed.
     Dead,
@@ -98,10 +108,12 @@ pub enum GroupState {
 
 impl GroupState {
     /// Every state a group can be in, for per-state metrics.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Empty,
         Self::PreparingRebalance,
         Self::CompletingRebalance,
+        Self::Assigning,
+        Self::Reconciling,
         Self::Stable,
         Self::Dead,
     ];
@@ -113,6 +125,8 @@ impl GroupState {
             Self::Empty => "Empty",
             Self::PreparingRebalance => "PreparingRebalance",
             Self::CompletingRebalance => "CompletingRebalance",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
             Self::Stable => "Stable",
             Self::Dead => "Dead",
         }

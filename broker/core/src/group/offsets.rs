@@ -56,6 +56,9 @@ impl Group {
         if self.state == GroupState::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
+        if let Some(result) = self.check_consumer_commit(request) {
+            return result;
+        }
         let anonymous = request.member_id.is_empty() && request.group_instance_id.is_none();
         match request.generation {
             // A consumer that assigns its own partitions, or an administrator: only while nobody else is there.
@@ -137,7 +140,7 @@ impl Group {
         token: Token,
         wanted: Vec<TopicPartition>,
     ) {
-        let subscribed = match self.state {
+        let subscribed = match self.current_state() {
             GroupState::Empty => None,
             GroupState::Dead => {
                 let reply = Reply::DeleteOffsets(Err(ErrorCode::GroupIdNotFound));
@@ -145,6 +148,8 @@ impl Group {
             }
             GroupState::PreparingRebalance
             | GroupState::CompletingRebalance
+            | GroupState::Assigning
+            | GroupState::Reconciling
             | GroupState::Stable => match self.subscribed_topics() {
                 Some(topics) => Some(topics),
                 None => {

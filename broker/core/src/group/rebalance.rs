@@ -19,7 +19,11 @@ impl Group {
                 false
             }
             GroupState::Stable => false,
-            GroupState::PreparingRebalance | GroupState::Dead => return,
+            // The two in the middle are not states of a classic group.
+            GroupState::PreparingRebalance
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => return,
         };
         self.pending_sync.clear();
         self.sync_deadline_ms = None;
@@ -147,13 +151,17 @@ impl Group {
                 self.complete_join_if_all_joined(cx);
             }
             GroupState::PreparingRebalance => self.complete_join_if_all_joined(cx),
-            GroupState::Empty | GroupState::Dead => {}
+            GroupState::Empty
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => {}
         }
     }
 
     /// Fires every timer that is due.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.monotonic_ms;
+        self.consumer_tick(cx);
         self.pending_members.retain(|_, until| *until > now);
         let expired: Vec<String> = self
             .members

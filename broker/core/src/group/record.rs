@@ -1,12 +1,16 @@
 //! What does a record of `__consumer_offsets` say, byte for byte as Kafka writes it?
 //!
-//! Keys: version 0 and 1 name a committed offset (group, topic, partition), version 2 a group. A null value is a
+//! Keys: version 0 and 1 name a committed offset (group, topic, partition), version 2 a group, 3 to 8 and 16 the parts of
+//! a consumer group ([`super::consumer::record`]). A null value is a
 //! tombstone. Values of offset commits are read in versions 0-4 and written in 3 (1 with an expiry), group metadata is
 //! read in 0-4 and written in 3, which every tool since Kafka 2.3 reads. Source: the message definitions
 //! `OffsetCommitKey/Value`, `GroupMetadataKey/Value` of the public Kafka documentation; all integers big-endian.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use types::{LeaderEpoch, Offset, TopicPartition};
+
+use super::codec::{Reader, length, put_bytes, put_nullable, put_text};
+use super::consumer::record::ConsumerRecord;
 
 /// A record of `__consumer_offsets`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum GroupRecord {
         /// `None` removes it.
         value: Option<GroupMetadata>,
     },
+    /// A part of a group of the consumer protocol (KIP-848).
+    Consumer(ConsumerRecord),
 }
 
 /// A committed offset.
@@ -115,6 +121,14 @@ pub enum RecordError {
         /// Last one read.
         max: i16,
     },
+    /// A number stands for nothing this build knows.
+    #[error("record's field {field} has the unknown value {value}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// The number.
+        value: i64,
+    },
 }
 
 const OFFSET_KEY_VERSION: i16 = 1;
@@ -142,6 +156,7 @@ impl GroupRecord {
                 put_text(&mut key, group_id);
                 (key.freeze(), value.as_ref().map(GroupMetadata::encode))
             }
+            Self::Consumer(record) => record.encode(),
         }
     }
 
@@ -162,7 +177,7 @@ impl GroupRecord {
                 group_id: key.text("group", false)?,
                 value: value.map(GroupMetadata::decode).transpose()?,
             })),
-            _ => Ok(None),
+            _ => Ok(ConsumerRecord::decode(version, &mut key, value)?.map(Self::Consumer)),
         }
     }
 }
@@ -287,135 +302,4 @@ fn decode_member(value: &mut Reader<'_>, version: i16) -> Result<MemberMetadata,
         value.skip_tags()?;
     }
     Ok(member)
-}
-
-fn length(length: usize) -> i32 {
-    i32::try_from(length).expect("a request's strings and arrays are far below 2 GiB")
-}
-
-fn put_text(out: &mut BytesMut, text: &str) {
-    out.put_i16(
-        i16::try_from(text.len()).expect("requests with longer strings are refused at the door"),
-    );
-    out.put_slice(text.as_bytes());
-}
-
-fn put_nullable(out: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => put_text(out, text),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    out.put_i32(length(bytes.len()));
-    out.put_slice(bytes);
-}
-
-/// Reads fields off the front of a record, never past its end.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], RecordError> {
-        if self.0.len() < count {
-            return Err(RecordError::Truncated { field });
-        }
-        let (head, rest) = self.0.split_at(count);
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn i16(&mut self, field: &'static str) -> Result<i16, RecordError> {
-        Ok(self.take(field, 2)?.get_i16())
-    }
-
-    fn i32(&mut self, field: &'static str) -> Result<i32, RecordError> {
-        Ok(self.take(field, 4)?.get_i32())
-    }
-
-    fn i64(&mut self, field: &'static str) -> Result<i64, RecordError> {
-        Ok(self.take(field, 8)?.get_i64())
-    }
-
-    fn version(&mut self, min: i16, max: i16) -> Result<i16, RecordError> {
-        let version = self.i16("value version")?;
-        if (min..=max).contains(&version) {
-            Ok(version)
-        } else {
-            Err(RecordError::Version { version, min, max })
-        }
-    }
-
-    fn varint(&mut self, field: &'static str) -> Result<i64, RecordError> {
-        let mut value = 0i64;
-        for shift in [0, 7, 14, 21, 28] {
-            let byte = self.take(field, 1)?[0];
-            value |= i64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(RecordError::Length {
-            field,
-            length: value,
-        })
-    }
-
-    /// A length; `None` for null.
-    fn len(
-        &mut self,
-        field: &'static str,
-        flexible: bool,
-        short: bool,
-    ) -> Result<Option<usize>, RecordError> {
-        let length = match (flexible, short) {
-            (true, _) => self.varint(field)? - 1,
-            (false, true) => i64::from(self.i16(field)?),
-            (false, false) => i64::from(self.i32(field)?),
-        };
-        match usize::try_from(length) {
-            Ok(length) if length <= self.0.len() => Ok(Some(length)),
-            Err(_) if length == -1 => Ok(None),
-            _ => Err(RecordError::Length { field, length }),
-        }
-    }
-
-    fn count(&mut self, field: &'static str, flexible: bool) -> Result<usize, RecordError> {
-        Ok(self.len(field, flexible, false)?.unwrap_or(0))
-    }
-
-    fn nullable(
-        &mut self,
-        field: &'static str,
-        flexible: bool,
-    ) -> Result<Option<String>, RecordError> {
-        let Some(length) = self.len(field, flexible, true)? else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(self.take(field, length)?)
-            .map_err(|_| RecordError::Text { field })?;
-        Ok(Some(text.to_owned()))
-    }
-
-    fn text(&mut self, field: &'static str, flexible: bool) -> Result<String, RecordError> {
-        Ok(self.nullable(field, flexible)?.unwrap_or_default())
-    }
-
-    fn bytes(&mut self, field: &'static str, flexible: bool) -> Result<Bytes, RecordError> {
-        let length = self.len(field, flexible, false)?.unwrap_or(0);
-        Ok(Bytes::copy_from_slice(self.take(field, length)?))
-    }
-
-    fn skip_tags(&mut self) -> Result<(), RecordError> {
-        for _ in 0..self.varint("tags")? {
-            self.varint("tag")?;
-            let length = self.varint("tag size")?;
-            let size = usize::try_from(length).map_err(|_| RecordError::Length {
-                field: "tag size",
-                length,
-            })?;
-            self.take("tag value", size)?;
-        }
-        Ok(())
-    }
 }

@@ -1,8 +1,11 @@
 //! How do groups come back from the records of a partition of `__consumer_offsets`?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::classic::Group;
+use super::consumer::ConsumerGroup;
+use super::consumer::record::ConsumerRecord;
 use super::member::Member;
 use super::record::{GroupMetadata, GroupRecord};
 use super::{GroupState, Now};
@@ -26,15 +29,13 @@ impl Group {
         }
         self.protocol = metadata.protocol;
         self.leader = metadata.leader;
+        // It was an empty consumer group before, the tombstones of which may be missing.
+        self.consumer = None;
     }
 }
 
 /// Applies one record, in the order of the log, to the groups being loaded.
-pub(super) fn replay(
-    groups: &mut std::collections::BTreeMap<Arc<str>, Group>,
-    now: Now,
-    record: GroupRecord,
-) {
+pub(super) fn replay(groups: &mut BTreeMap<Arc<str>, Group>, now: Now, record: GroupRecord) {
     match record {
         GroupRecord::Offset {
             group_id,
@@ -54,7 +55,7 @@ pub(super) fn replay(
         } => {
             if let Some(group) = groups.get_mut(group_id.as_str()) {
                 group.offsets.remove(&partition);
-                if group.holds_nothing() && group.generation == 0 {
+                if group.holds_nothing() && group.generation == 0 && group.consumer.is_none() {
                     groups.remove(group_id.as_str());
                 }
             }
@@ -75,17 +76,32 @@ pub(super) fn replay(
         } => {
             // Offsets outlive the generation's record: their own tombstones remove them.
             if let Some(group) = groups.get_mut(group_id.as_str()) {
-                if group.holds_nothing() {
+                if group.holds_nothing() && group.consumer.is_none() {
                     groups.remove(group_id.as_str());
                 } else {
                     *group = Group {
                         offsets: std::mem::take(&mut group.offsets),
                         in_transactions: std::mem::take(&mut group.in_transactions),
                         commits: group.commits,
+                        consumer: group.consumer.take(),
                         ..Group::new(group.id.clone(), now)
                     };
                 }
             }
+        }
+        GroupRecord::Consumer(record) => replay_consumer(groups, now, &record),
+    }
+}
+
+fn replay_consumer(groups: &mut BTreeMap<Arc<str>, Group>, now: Now, record: &ConsumerRecord) {
+    let id: Arc<str> = record.group_id.as_str().into();
+    let group = (groups.entry(id.clone())).or_insert_with(|| Group::new(id.clone(), now));
+    let consumer = (group.consumer).get_or_insert_with(|| Box::new(ConsumerGroup::new(&id)));
+    consumer.load(&record.fact);
+    if consumer.state().is_blank() {
+        group.consumer = None;
+        if group.holds_nothing() && group.generation == 0 {
+            groups.remove(&id);
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 
 use super::GroupState;
+use super::consumer::request::{HeartbeatAnswer, Rejection};
 use super::record::CommittedOffset;
 
 /// Names a request whose reply may come later; chosen by the shell, unique among the waiting ones.
@@ -21,6 +22,8 @@ pub enum Reply {
     Sync(SyncReply),
     /// To [`CommitRequest`].
     Commit(CommitReply),
+    /// To [`super::consumer::request::ConsumerHeartbeat`].
+    ConsumerHeartbeat(Result<HeartbeatAnswer, Rejection>),
     /// To a request to delete a group.
     DeleteGroup(ErrorCode),
     /// To a request to delete offsets: the error of each partition, in the order asked, or one of the group.
@@ -200,6 +203,8 @@ pub struct CommitRequest {
     pub member_id: String,
     /// Its `group.instance.id`.
     pub group_instance_id: Option<String>,
+    /// Whether the client knows of member epochs (v9 and later); the generation is one in a consumer group.
+    pub knows_epochs: bool,
     /// Retention asked for by the client (v2-v4), ms.
     pub retention_ms: Option<i64>,
     /// What to commit.
@@ -253,6 +258,28 @@ pub struct ListedGroup {
     pub group_id: String,
     /// The protocol type; empty for a group that only has offsets.
     pub protocol_type: String,
+    /// Which protocol its members speak.
+    pub kind: GroupKind,
     /// Its state.
     pub state: GroupState,
+}
+
+/// Which protocol the members of a group speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// The one of generations.
+    Classic,
+    /// The one of KIP-848.
+    Consumer,
+}
+
+impl GroupKind {
+    /// Kafka's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
 }

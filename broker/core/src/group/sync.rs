@@ -45,7 +45,10 @@ impl Group {
         match self.state {
             GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
-            GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
+            GroupState::Empty
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
         }
     }
 
@@ -140,7 +143,10 @@ impl Group {
             // A consumer may heartbeat between its join and its sync.
             GroupState::Stable | GroupState::CompletingRebalance => Ok(()),
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
-            GroupState::Empty | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
+            GroupState::Empty
+            | GroupState::Assigning
+            | GroupState::Reconciling
+            | GroupState::Dead => Err(ErrorCode::UnknownMemberId),
         }
     }
 }

@@ -153,6 +153,9 @@ impl Group {
         if anonymous {
             return Ok(());
         }
+        if let Some(result) = self.check_transactional_consumer_commit(request) {
+            return result;
+        }
         self.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation != Some(self.generation) {
             return Err(ErrorCode::IllegalGeneration);

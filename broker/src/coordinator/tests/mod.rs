@@ -107,6 +107,7 @@ fn commit(offset: i64) -> CommitRequest {
         generation: None,
         member_id: String::new(),
         group_instance_id: None,
+        knows_epochs: true,
         retention_ms: None,
         partitions: vec![CommitPartition {
             partition: TopicPartition::new("t", 0),

@@ -3,7 +3,8 @@
 use std::future::{Ready, ready};
 
 use broker_core::controller::{
-    METADATA_FEATURE, METADATA_LEVEL, TRANSACTION_FEATURE, TRANSACTION_LEVEL,
+    GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE, METADATA_LEVEL, TRANSACTION_FEATURE,
+    TRANSACTION_LEVEL,
 };
 use types::ErrorCode;
 use wire::ApiKey;
@@ -52,6 +53,7 @@ fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
     let features = [
         (METADATA_FEATURE, 1, METADATA_LEVEL),
         (TRANSACTION_FEATURE, 0, TRANSACTION_LEVEL),
+        (GROUP_FEATURE, 0, GROUP_LEVEL),
     ];
     let shown = features
         .into_iter()

@@ -18,6 +18,9 @@ pub(super) mod join_group;
 pub(super) mod leave_group;
 pub(super) mod sync_group;
 
+pub(super) mod consumer_group_describe;
+pub(super) mod consumer_group_heartbeat;
+
 pub(super) mod delete_groups;
 pub(super) mod describe_groups;
 pub(super) mod list_groups;

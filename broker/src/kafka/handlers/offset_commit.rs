@@ -14,6 +14,8 @@ use crate::kafka::topics::resolve;
 
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 10;
+/// The generation may be the epoch of a member of a consumer group from this version on (KIP-848).
+const EPOCHS_SINCE: i16 = 9;
 
 pub(in crate::kafka) async fn handle(
     cx: RequestContext,
@@ -34,6 +36,7 @@ pub(in crate::kafka) async fn handle(
             generation: (generation >= 0).then_some(generation),
             member_id: request.member_id,
             group_instance_id: request.group_instance_id,
+            knows_epochs: cx.version >= EPOCHS_SINCE,
             retention_ms: (request.retention_time_ms >= 0).then_some(request.retention_time_ms),
             partitions,
         })

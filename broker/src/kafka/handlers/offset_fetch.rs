@@ -72,6 +72,16 @@ fn fetch(
         BTreeSet::new()
     };
     let by_id = cx.version >= IDS_SINCE;
+    // The fields of older versions say that no member asks.
+    let member_id = group.member_id.as_deref();
+    let allowed = (cx.broker.groups).check_fetch(&group.group_id, member_id, group.member_epoch);
+    if let Err(error) = allowed {
+        return OffsetFetchResponseGroup {
+            group_id: group.group_id,
+            error_code: error.code(),
+            ..OffsetFetchResponseGroup::default()
+        };
+    }
     let (topics, error) = match group.topics {
         None => match cx.broker.groups.fetch(&group.group_id, None) {
             Ok(fetched) => (everything(image, by_id, fetched), ErrorCode::None),

@@ -109,6 +109,7 @@ async fn commit(
         generation: (generation >= 0).then_some(generation),
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
+        knows_epochs: false,
         retention_ms: None,
         partitions,
     };

@@ -1,6 +1,7 @@
 //! Does a connection survive whatever clients send, and are answers in the order of the requests?
 
 mod connection;
+mod consumer_groups;
 mod fake;
 mod reassignment;
 mod semantics;

@@ -2,6 +2,7 @@
 
 mod brokers;
 mod configs;
+mod features;
 mod partitions;
 mod random;
 mod reassignment;

@@ -227,6 +227,7 @@ impl Fixture {
             generation,
             member_id: member_id.to_owned(),
             group_instance_id: None,
+            knows_epochs: false,
             retention_ms: None,
             partitions: vec![CommitPartition {
                 partition: TopicPartition::new("t", 0),

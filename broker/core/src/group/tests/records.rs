@@ -106,7 +106,8 @@ fn older_and_flexible_values_of_a_commit_are_read() {
 
 #[test]
 fn records_of_other_kinds_of_groups_are_left_alone() {
-    assert_eq!(GroupRecord::decode(b"\0\x03\0\x01g", Some(b"")), Ok(None));
+    // 11: of a share group
+    assert_eq!(GroupRecord::decode(b"\0\x0b\0\x01g", Some(b"")), Ok(None));
 }
 
 #[test]

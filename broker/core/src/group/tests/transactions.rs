@@ -30,6 +30,7 @@ fn request(offset: i64) -> CommitRequest {
         generation: None,
         member_id: String::new(),
         group_instance_id: None,
+        knows_epochs: false,
         retention_ms: None,
         partitions: vec![CommitPartition {
             partition: TopicPartition::new("t", 0),

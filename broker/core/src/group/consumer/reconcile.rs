@@ -1,0 +1,90 @@
+//! How does a member get from what it has to what it shall have?
+//!
+//! ```text
+//!            has something it shall not have                 another one still has something it shall have
+//!   Stable ----------------------------------> Unrevoked ---------------------------------> Unreleased
+//!     ^                                            |                                            |
+//!     '-------- confirmed, and nothing missing ----+-------- everything was released -----------'
+//! ```
+//! Guarantee: a partition is given out only when the former owner confirmed, by a heartbeat that does not name it, that it
+//! is revoked, or is not a member any more. The member stays in its epoch until it gave everything back.
+
+use super::change::Change;
+use super::partitions::Partitions;
+use super::record::{CurrentAssignment, Fact, MemberState};
+use super::state::State;
+
+/// Takes the member one step further, if there is one.
+pub(super) fn reconcile(change: &mut Change, member_id: &str, owned: Option<&Partitions>) {
+    let state = &change.state;
+    let Some(member) = state.member(member_id) else {
+        return;
+    };
+    let current = &member.current;
+    let next = match current.state {
+        MemberState::Stable if current.epoch == state.assignment_epoch => return,
+        MemberState::UnrevokedPartitions if still_owns(owned, &current.pending_revocation) => {
+            return;
+        }
+        MemberState::Stable
+        | MemberState::UnrevokedPartitions
+        | MemberState::UnreleasedPartitions => next(state, member_id, current, owned),
+    };
+    if next != *current {
+        change.emit(Fact::Current(member_id.to_owned(), Some(next)));
+    }
+}
+
+/// Whether the member may still consume one of them; it does so until it says otherwise.
+fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
+    owned.is_none_or(|owned| owned.intersects(revoked))
+}
+
+fn next(
+    state: &State,
+    member_id: &str,
+    current: &CurrentAssignment,
+    owned: Option<&Partitions>,
+) -> CurrentAssignment {
+    let target = state.target(member_id);
+    let kept = |key: &(_, i32)| target.contains(key.0, key.1);
+    let (mut assigned, revoked): (Vec<_>, Vec<_>) = current.assigned.iter().partition(kept);
+    let revoked: Partitions = revoked.into_iter().collect();
+    if !revoked.is_empty() && still_owns(owned, &revoked) {
+        return CurrentAssignment {
+            epoch: current.epoch,
+            previous_epoch: current.previous_epoch,
+            state: MemberState::UnrevokedPartitions,
+            assigned: assigned.into_iter().collect(),
+            pending_revocation: revoked,
+        };
+    }
+    let mut waits = false;
+    for (topic, partition) in target.iter() {
+        if current.assigned.contains(topic, partition) {
+            continue;
+        }
+        if state.is_owned_by_another(member_id, topic, partition) {
+            waits = true;
+        } else {
+            assigned.push((topic, partition));
+        }
+    }
+    let epoch = state.assignment_epoch;
+    CurrentAssignment {
+        epoch,
+        // An answer that stays within the epoch may get lost, too: the epoch before is still one to speak in.
+        previous_epoch: if epoch == current.epoch {
+            current.previous_epoch
+        } else {
+            current.epoch
+        },
+        state: if waits {
+            MemberState::UnreleasedPartitions
+        } else {
+            MemberState::Stable
+        },
+        assigned: assigned.into_iter().collect(),
+        pending_revocation: Partitions::default(),
+    }
+}

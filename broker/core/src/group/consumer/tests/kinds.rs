@@ -1,0 +1,156 @@
+//! Do groups of both protocols live under one name space?
+
+use bytes::Bytes;
+use types::ErrorCode;
+
+use super::fixture::{Fixture, GROUP, client};
+use crate::group::consumer::request::ConsumerHeartbeat;
+use crate::group::request::{GroupKind, JoinReply, JoinRequest, LeavingMember, Reply};
+use crate::group::{GroupRecord, GroupState};
+
+fn join(f: &mut Fixture, member_id: &str) -> JoinReply {
+    let token = f.token();
+    let request = JoinRequest {
+        group_id: GROUP.to_owned(),
+        member_id: member_id.to_owned(),
+        group_instance_id: None,
+        client_id: "c".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![("range".to_owned(), Bytes::new())],
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 30_000,
+        require_known_member_id: false,
+        supports_skip_assignment: false,
+        fresh_id: "uuid".to_owned(),
+    };
+    let outcome = f.coordinator.join(f.now, token, &request);
+    f.take(outcome);
+    match f.replies.remove(&token) {
+        Some(Reply::Join(reply)) => reply,
+        other => panic!("want the reply to a join, got {other:?}"),
+    }
+}
+
+fn leave_consumer(f: &mut Fixture, id: &str) {
+    f.ask(ConsumerHeartbeat {
+        member_epoch: -1,
+        ..client(id).short()
+    })
+    .unwrap();
+}
+
+fn kinds(f: &Fixture) -> Vec<(GroupKind, GroupState)> {
+    f.coordinator
+        .list()
+        .map(|group| (group.kind, group.state))
+        .collect()
+}
+
+#[test]
+fn a_classic_member_does_not_get_into_a_consumer_group_that_has_members() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    assert_eq!(join(&mut f, "").error, ErrorCode::InconsistentGroupProtocol);
+    assert_eq!(kinds(&f), [(GroupKind::Consumer, GroupState::Stable)]);
+}
+
+#[test]
+fn a_consumer_member_does_not_get_into_a_classic_group_that_has_members() {
+    let mut f = Fixture::new(1);
+    assert_eq!(join(&mut f, "").error, ErrorCode::None);
+    assert_eq!(f.error(client("a").full()), ErrorCode::GroupIdNotFound);
+}
+
+#[test]
+fn an_empty_consumer_group_becomes_classic_and_its_records_go() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    leave_consumer(&mut f, "a");
+    assert_eq!(kinds(&f), [(GroupKind::Consumer, GroupState::Empty)]);
+    assert_eq!(join(&mut f, "").error, ErrorCode::None);
+    assert_eq!(f.describe(), None);
+    assert_eq!(kinds(&f)[0].0, GroupKind::Classic);
+    f.reload();
+    assert_eq!(
+        f.coordinator.list().count(),
+        0,
+        "the classic group had no assignment yet"
+    );
+}
+
+#[test]
+fn a_classic_member_comes_again_while_the_last_member_is_leaving() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    f.hold = true;
+    f.send(ConsumerHeartbeat {
+        member_epoch: -1,
+        ..client("a").short()
+    });
+    assert_eq!(join(&mut f, "").error, ErrorCode::CoordinatorNotAvailable);
+    f.release(Ok(()));
+    f.hold = false;
+    assert_eq!(join(&mut f, "").error, ErrorCode::None);
+}
+
+#[test]
+fn an_empty_classic_group_becomes_a_consumer_group() {
+    let mut f = Fixture::new(1);
+    let member = join(&mut f, "").member_id;
+    let leaving = [LeavingMember {
+        member_id: member,
+        group_instance_id: None,
+    }];
+    let (_, outcome) = f.coordinator.leave(f.now, GROUP, &leaving);
+    f.take(outcome);
+    assert!(
+        f.log
+            .iter()
+            .any(|r| matches!(r, GroupRecord::Group { value: Some(_), .. }))
+    );
+    let a = f.joined(client("a"));
+    assert_eq!(a.owned.len(), 1);
+    f.reload();
+    assert_eq!(kinds(&f), [(GroupKind::Consumer, GroupState::Stable)]);
+    assert!(
+        f.coordinator.describe(GROUP).is_none(),
+        "not a classic group"
+    );
+    assert_eq!(join(&mut f, "").error, ErrorCode::InconsistentGroupProtocol);
+}
+
+#[test]
+fn a_consumer_group_is_deleted_when_it_is_empty() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    let delete = |f: &mut Fixture| {
+        let token = f.token();
+        let outcome = f.coordinator.delete_group(f.now, token, GROUP);
+        f.take(outcome);
+        match f.replies.remove(&token) {
+            Some(Reply::DeleteGroup(error)) => error,
+            other => panic!("want the reply to a deletion, got {other:?}"),
+        }
+    };
+    assert_eq!(delete(&mut f), ErrorCode::NonEmptyGroup);
+    leave_consumer(&mut f, "a");
+    assert_eq!(delete(&mut f), ErrorCode::None);
+    f.reload();
+    assert_eq!(f.coordinator.list().count(), 0);
+}
+
+#[test]
+fn an_empty_consumer_group_without_offsets_goes_by_itself() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    let outcome = f.coordinator.expire(f.now);
+    f.take(outcome);
+    assert_eq!(f.coordinator.list().count(), 1, "has a member");
+    leave_consumer(&mut f, "a");
+    let outcome = f.coordinator.expire(f.now);
+    f.take(outcome);
+    assert_eq!(f.coordinator.list().count(), 0);
+    f.reload();
+    assert_eq!(f.coordinator.list().count(), 0);
+}

@@ -1,0 +1,44 @@
+//! What does a group have to know of the cluster's topics?
+
+use std::fmt;
+
+use types::TopicId;
+
+use crate::metadata::MetadataImage;
+
+/// A topic that can be consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id.
+    pub id: TopicId,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
+/// The topics of the cluster at one moment.
+pub trait Topics: fmt::Debug + Send + Sync {
+    /// Differs whenever the topics do.
+    fn version(&self) -> u64;
+    /// The topic of that name.
+    fn find(&self, name: &str) -> Option<Topic>;
+    /// The name of every topic.
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+}
+
+impl Topics for MetadataImage {
+    fn version(&self) -> u64 {
+        self.offset()
+    }
+
+    fn find(&self, name: &str) -> Option<Topic> {
+        let topic = self.topic_by_name(name)?;
+        Some(Topic {
+            id: topic.id,
+            partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+        })
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.topics().map(|topic| &*topic.name))
+    }
+}

@@ -1,0 +1,256 @@
+//! How do groups of the consumer protocol live beside classic ones, under one name and with the same offsets?
+//!
+//! A group is of one kind while it has members; without members it becomes what the next one who joins needs.
+
+use std::sync::Arc;
+
+use types::ErrorCode;
+
+use super::classic::{Context, Group, PendingAppend};
+use super::consumer::request::{
+    ConsumerGroupDescription, ConsumerHeartbeat, JOIN_EPOCH, Rejection,
+};
+use super::consumer::topics::Topics;
+use super::consumer::{ConsumerGroup, Effects, validate};
+use super::coordinator::Coordinator;
+use super::record::GroupRecord;
+use super::request::{CommitRequest, Reply, Token};
+use super::{GroupState, Now, Outcome};
+
+impl Coordinator {
+    /// `ConsumerGroupHeartbeat`, with the topics as they are now.
+    pub fn consumer_heartbeat(
+        &mut self,
+        now: Now,
+        token: Token,
+        topics: Arc<dyn Topics>,
+        request: ConsumerHeartbeat,
+    ) -> Outcome {
+        let refuse = |rejection| Outcome {
+            replies: vec![(token, Reply::ConsumerHeartbeat(Err(rejection)))],
+            ..Outcome::default()
+        };
+        if let Err(rejection) = validate(&self.config().consumer, &request) {
+            return refuse(rejection);
+        }
+        let group_id = request.group_id.clone();
+        let create = request.member_epoch == JOIN_EPOCH;
+        self.on_group(now, &group_id, create, |group, cx| {
+            group.consumer_heartbeat(cx, token, topics, request);
+        })
+        .unwrap_or_else(|| refuse(not_there(&group_id)))
+    }
+
+    /// `ConsumerGroupDescribe`; `None` for an unknown group and for one that is not of this kind.
+    #[must_use]
+    pub fn describe_consumer_group(&self, group_id: &str) -> Option<ConsumerGroupDescription> {
+        let consumer = self.groups.get(group_id)?.consumer.as_ref()?;
+        Some(consumer.describe(&self.config().consumer))
+    }
+
+    /// Whether a member may read the offsets of its group (`OffsetFetch` from version 9 on).
+    ///
+    /// # Errors
+    /// `UNKNOWN_MEMBER_ID` and `STALE_MEMBER_EPOCH`; of classic groups nothing is asked.
+    pub fn check_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&str>,
+        epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        let group = self.groups.get(group_id);
+        match group.and_then(|group| group.consumer.as_ref()) {
+            // An administrator, or a consumer that assigns its own partitions.
+            Some(_) if member_id.is_none() && epoch < 0 => Ok(()),
+            Some(consumer) => consumer.check_member_epoch(member_id.unwrap_or_default(), epoch),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers every heartbeat that waits with `error`.
+    pub(super) fn abandon_consumer_groups(&mut self, out: &mut Outcome, error: ErrorCode) {
+        let consumers = self.groups.values_mut().filter_map(|g| g.consumer.as_mut());
+        for token in consumers.flat_map(|consumer| consumer.abandon()) {
+            let rejection = Rejection::new(error, "this broker does not coordinate the group");
+            out.replies
+                .push((token, Reply::ConsumerHeartbeat(Err(rejection))));
+        }
+    }
+}
+
+fn not_there(group_id: &str) -> Rejection {
+    let message = format!("{group_id} is not a group of the consumer protocol");
+    Rejection::new(ErrorCode::GroupIdNotFound, message)
+}
+
+impl Group {
+    /// Where the group is in its life, of whichever kind it is.
+    pub(super) fn current_state(&self) -> GroupState {
+        match &self.consumer {
+            Some(consumer) if self.state != GroupState::Dead => consumer.group_state(),
+            _ => self.state,
+        }
+    }
+
+    /// Whether the group has no members, and will have none by what is on its way into the log.
+    pub(super) fn is_vacant(&self) -> bool {
+        let busy = self
+            .consumer
+            .as_ref()
+            .is_some_and(|consumer| consumer.is_busy());
+        self.current_state() == GroupState::Empty && !busy
+    }
+
+    fn consumer_heartbeat(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: Token,
+        topics: Arc<dyn Topics>,
+        request: ConsumerHeartbeat,
+    ) {
+        if self.consumer.is_none()
+            && (self.state != GroupState::Empty || request.member_epoch != JOIN_EPOCH)
+        {
+            let rejection = not_there(&self.id);
+            return cx.reply(token, Reply::ConsumerHeartbeat(Err(rejection)));
+        }
+        let id = &self.id;
+        let consumer = (self.consumer).get_or_insert_with(|| Box::new(ConsumerGroup::new(id)));
+        let effects = consumer.heartbeat(&cx.config.consumer, cx.now, token, topics, request);
+        self.carry_out(cx, effects);
+    }
+
+    /// The records of the group are below the high watermark, or will never be.
+    pub(super) fn consumer_written(&mut self, cx: &mut Context<'_>, result: Result<(), ErrorCode>) {
+        let Some(consumer) = &mut self.consumer else {
+            return; // given up meanwhile, with all who waited
+        };
+        let effects = consumer.written(&cx.config.consumer, cx.now, result);
+        if !consumer.state().is_blank() {
+            self.forget_generation();
+        }
+        self.carry_out(cx, effects);
+    }
+
+    pub(super) fn consumer_tick(&mut self, cx: &mut Context<'_>) {
+        if let Some(consumer) = &mut self.consumer {
+            let effects = consumer.tick(&cx.config.consumer, cx.now);
+            self.carry_out(cx, effects);
+        }
+    }
+
+    fn carry_out(&mut self, cx: &mut Context<'_>, effects: Effects) {
+        for (token, answer) in effects.replies {
+            cx.reply(token, Reply::ConsumerHeartbeat(answer));
+        }
+        let Some(consumer) = &self.consumer else {
+            return;
+        };
+        if !effects.records.is_empty() {
+            let mut records = Vec::with_capacity(effects.records.len() + 1);
+            if consumer.state().is_blank() && self.generation > 0 {
+                // An empty classic group becomes one of this kind.
+                records.push(self.tombstone());
+            }
+            records.extend(effects.records.into_iter().map(GroupRecord::Consumer));
+            let group_id = self.id.clone();
+            cx.append(records, PendingAppend::Consumer { group_id });
+        } else if consumer.state().is_blank() && !consumer.is_busy() {
+            // Nobody got in.
+            self.consumer = None;
+            self.die_if_unused(cx.now);
+        }
+    }
+
+    /// Makes an empty consumer group a classic one.
+    ///
+    /// # Errors
+    /// What a member that wants to join by the classic protocol is told otherwise.
+    pub(super) fn become_classic(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorCode> {
+        let Some(consumer) = &self.consumer else {
+            return Ok(());
+        };
+        if consumer.is_busy() {
+            return Err(ErrorCode::CoordinatorNotAvailable); // comes again when it is known who is there
+        }
+        if consumer.group_state() != GroupState::Empty {
+            return Err(ErrorCode::InconsistentGroupProtocol);
+        }
+        let records = self.consumer_tombstones();
+        self.consumer = None;
+        if !records.is_empty() {
+            cx.append(records, PendingAppend::Unwatched);
+        }
+        Ok(())
+    }
+
+    pub(super) fn consumer_tombstones(&self) -> Vec<GroupRecord> {
+        let consumer = self.consumer.iter();
+        let records = consumer.flat_map(|consumer| consumer.tombstones());
+        records.map(GroupRecord::Consumer).collect()
+    }
+
+    /// The tombstone of the classic group.
+    pub(super) fn tombstone(&self) -> GroupRecord {
+        GroupRecord::Group {
+            group_id: self.id.to_string(),
+            value: None,
+        }
+    }
+
+    /// The group is not a classic one any more.
+    fn forget_generation(&mut self) {
+        self.generation = 0;
+        self.protocol_type = None;
+        self.protocol = None;
+        self.leader = None;
+        self.pending_members.clear();
+    }
+
+    fn die_if_unused(&mut self, now: Now) {
+        let unused = self.holds_nothing()
+            && self.commits_in_flight == 0
+            && self.generation == 0
+            && self.pending_members.is_empty();
+        if self.state == GroupState::Empty && unused {
+            self.transition(now, GroupState::Dead);
+        }
+    }
+
+    /// Whether a commit may be taken into a consumer group; `None` for a group of the other kind.
+    pub(super) fn check_consumer_commit(
+        &self,
+        request: &CommitRequest,
+    ) -> Option<Result<(), ErrorCode>> {
+        let consumer = self.consumer.as_ref()?;
+        let result = match request.generation {
+            None if consumer.group_state() == GroupState::Empty => Ok(()),
+            generation => {
+                let epoch = generation.unwrap_or(-1);
+                match consumer.check_member_epoch(&request.member_id, epoch) {
+                    // Older clients know neither the protocol nor the error.
+                    Ok(()) if !request.knows_epochs => Err(ErrorCode::UnsupportedVersion),
+                    Err(ErrorCode::StaleMemberEpoch) if !request.knows_epochs => {
+                        Err(ErrorCode::UnsupportedVersion)
+                    }
+                    result => result,
+                }
+            }
+        };
+        Some(result)
+    }
+
+    /// The same for a commit in a transaction, whose clients do not know the error of a stale epoch.
+    pub(super) fn check_transactional_consumer_commit(
+        &self,
+        request: &CommitRequest,
+    ) -> Option<Result<(), ErrorCode>> {
+        let consumer = self.consumer.as_ref()?;
+        let epoch = request.generation.unwrap_or(-1);
+        let result = consumer.check_member_epoch(&request.member_id, epoch);
+        Some(result.map_err(|error| match error {
+            ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
+            other => other,
+        }))
+    }
+}

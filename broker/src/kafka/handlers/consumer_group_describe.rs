@@ -1,0 +1,92 @@
+//! ConsumerGroupDescribe (key 69): who is in a group of the consumer protocol, with which assignment (KIP-848)?
+
+use broker_core::group::consumer::partitions::Partitions;
+use broker_core::group::consumer::request::{ConsumerGroupDescription, ConsumerMemberDescription};
+use broker_core::metadata::MetadataImage;
+use types::ErrorCode;
+use wire::messages::consumer_group_describe_response::{
+    Assignment, DescribedGroup, Member, TopicPartitions,
+};
+use wire::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
+
+use super::authorized;
+use crate::kafka::context::RequestContext;
+
+/// A member that speaks the consumer protocol, as the response's type of members names it.
+const CONSUMER_MEMBER: i8 = 1;
+
+pub(in crate::kafka) async fn handle(
+    cx: RequestContext,
+    request: ConsumerGroupDescribeRequest,
+) -> ConsumerGroupDescribeResponse {
+    let image = cx.image();
+    let groups = request.group_ids.into_iter().map(|group_id| {
+        let mut described = match cx.broker.groups.describe_consumer_group(&group_id) {
+            Ok(Some(group)) => describe(&image, group),
+            Ok(None) => DescribedGroup {
+                error_code: ErrorCode::GroupIdNotFound.code(),
+                error_message: Some(format!("Group {group_id} is not a consumer group.")),
+                ..DescribedGroup::default()
+            },
+            Err(error) => DescribedGroup {
+                error_code: error.code(),
+                ..DescribedGroup::default()
+            },
+        };
+        described.group_id = group_id;
+        described.authorized_operations = authorized::group(request.include_authorized_operations);
+        described
+    });
+    ConsumerGroupDescribeResponse {
+        groups: groups.collect(),
+        ..ConsumerGroupDescribeResponse::default()
+    }
+}
+
+fn describe(image: &MetadataImage, group: ConsumerGroupDescription) -> DescribedGroup {
+    let members = group.members.into_iter();
+    DescribedGroup {
+        group_state: group.state.name().to_owned(),
+        group_epoch: group.epoch,
+        assignment_epoch: group.assignment_epoch,
+        assignor_name: group.assignor.name().to_owned(),
+        members: members
+            .map(|member| describe_member(image, member))
+            .collect(),
+        ..DescribedGroup::default()
+    }
+}
+
+fn describe_member(image: &MetadataImage, member: ConsumerMemberDescription) -> Member {
+    let metadata = member.metadata;
+    Member {
+        member_id: member.member_id,
+        instance_id: metadata.instance_id,
+        rack_id: metadata.rack_id,
+        member_epoch: member.epoch,
+        client_id: metadata.client_id,
+        client_host: metadata.client_host,
+        subscribed_topic_names: metadata.topic_names.into_iter().collect(),
+        subscribed_topic_regex: metadata.topic_regex,
+        assignment: assignment(image, &member.assignment),
+        target_assignment: assignment(image, &member.target),
+        member_type: CONSUMER_MEMBER,
+        ..Member::default()
+    }
+}
+
+/// Partitions with the names of their topics; those of deleted topics have none any more and are left out.
+fn assignment(image: &MetadataImage, partitions: &Partitions) -> Assignment {
+    let named = partitions.topics().filter_map(|(topic_id, partitions)| {
+        Some(TopicPartitions {
+            topic_id,
+            topic_name: image.topic(topic_id)?.name.to_string(),
+            partitions: partitions.iter().copied().collect(),
+            ..TopicPartitions::default()
+        })
+    });
+    Assignment {
+        topic_partitions: named.collect(),
+        ..Assignment::default()
+    }
+}
