@@ -50,13 +50,13 @@ fn another_shell_in_the_same_folder_needs_no_arguments() {
             example.to_str().unwrap(),
             "--detach",
             "--address-base",
-            "127.0.39.0",
+            "127.0.12.0",
         ],
         "",
     );
     let printed = stdout(&up);
     assert!(
-        printed.contains("1/1 brokers ready   bootstrap 127.0.39.1:9092")
+        printed.contains("1/1 brokers ready   bootstrap 127.0.12.1:9092")
             && printed.contains("data in .tidemark · `tidemark down` stops it, data stays"),
         "{printed}"
     );
@@ -270,7 +270,7 @@ fn a_terminal_shows_what_is_wrong_in_red_and_the_rest_as_it_is() {
     // `script` gives the command a terminal of its own.
     let shown = cluster.scratch().join("terminal.txt");
     let command = format!(
-        "{} up {} --data-dir {} --address-base 127.0.38.0",
+        "{} up {} --data-dir {} --address-base 127.0.13.0",
         tidemark().display(),
         cluster.manifests().display(),
         cluster.data_dir().display()

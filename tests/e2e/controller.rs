@@ -295,7 +295,7 @@ fn a_broker_that_is_frozen_for_a_second_is_fenced_by_nobody() {
         cluster.signal(&pod.name, "STOP");
         let frozen = Instant::now();
         let mut thawed = false;
-        let mut fenced = Vec::new();
+        let (mut fenced, mut answers) = (Vec::new(), 0);
         // What the others think meanwhile, and for a session's time afterwards.
         await_true("the broker is back for a while", || {
             if frozen.elapsed() >= FROZEN && !thawed {
@@ -307,10 +307,12 @@ fn a_broker_that_is_frozen_for_a_second_is_fenced_by_nobody() {
                 .into_iter()
                 .filter(|other| other.name != pod.name);
             for view in others.filter_map(|other| view(&cluster, &other)) {
+                answers += 1;
                 fenced.extend(view.fenced);
             }
             frozen.elapsed() >= FROZEN + Duration::from_secs(4)
         });
+        assert!(answers > 0, "nobody was asked about {}", pod.name);
         assert!(
             fenced.is_empty(),
             "{} was frozen: {fenced:?} fenced",

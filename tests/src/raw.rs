@@ -61,8 +61,13 @@ impl Raw {
 
     /// Whether the peer has closed (waits up to the read timeout).
     pub fn is_closed(&mut self) -> bool {
-        let mut byte = [0];
-        !matches!(self.stream.read(&mut byte), Ok(1))
+        match self.stream.read(&mut [0]) {
+            Ok(read) => read == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+            ),
+        }
     }
 
     /// Sends a request and decodes its answer.

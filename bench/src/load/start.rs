@@ -41,12 +41,12 @@ pub(crate) fn run(
         .stdout(Stdio::null())
         .spawn()
         .context("failed to run the start command")?;
-    loop {
-        if cluster::ensure_topic(target, topic, 1, replication_factor).is_ok() {
-            break;
-        }
+    while let Err(error) = cluster::ensure_topic(target, topic, 1, replication_factor) {
         if began.elapsed() > PATIENCE {
-            bail!("no answer {} s after {start:?}", PATIENCE.as_secs());
+            child.kill()?;
+            child.wait()?;
+            let patience = PATIENCE.as_secs();
+            return Err(error.context(format!("no answer {patience} s after {start:?}")));
         }
         std::thread::park_timeout(PACE);
     }

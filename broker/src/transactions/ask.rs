@@ -137,7 +137,11 @@ async fn ask(broker: &Broker, membership: &Membership) -> Written {
                 None => membership.all(ErrorCode::UnknownServerError),
             }
         }
-        Ok(Err(_)) | Err(_) => membership.all(ErrorCode::NetworkException),
+        Ok(Err(status)) => {
+            tracing::debug!(coordinator = %leader.node_id, %status, "failed to ask about a transaction");
+            membership.all(ErrorCode::NetworkException)
+        }
+        Err(_) => membership.all(ErrorCode::NetworkException),
     }
 }
 

@@ -206,6 +206,7 @@ impl Partition {
     async fn write_markers(&self, generation: u64, completion: &Completion) -> bool {
         let mut missing: BTreeSet<TopicPartition> = completion.partitions.iter().cloned().collect();
         let mut pause = MARKERS_RETRY.0;
+        let mut is_told = false;
         while !missing.is_empty() {
             let asked: Vec<TopicPartition> = missing.iter().cloned().collect();
             let writing = self.cx.markers.write(completion, self.cx.epoch, asked);
@@ -227,6 +228,13 @@ impl Partition {
             }
             if !self.is_current(generation) {
                 return false;
+            }
+            if pause == MARKERS_RETRY.1 && !is_told {
+                is_told = true;
+                warn!(
+                    id = %completion.transactional_id, ?missing,
+                    "markers are not written yet: readers of committed records wait"
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(MARKERS_RETRY.1);
