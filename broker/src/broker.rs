@@ -32,6 +32,33 @@ pub(crate) trait ControllerAccess: Send + Sync + 'static {
         request: ControllerRequest,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<ControllerResponse, String>>;
+
+    /// Asks the active controller how its quorum stands, and asks again as above.
+    fn quorum(&self, timeout: Duration) -> BoxFuture<'_, Result<QuorumView, String>>;
+}
+
+/// The quorum as the active controller sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QuorumView {
+    pub(crate) leader: NodeId,
+    pub(crate) term: u64,
+    /// The last index of the leader's log.
+    pub(crate) last_log_index: u64,
+    /// The last index that is committed.
+    pub(crate) committed_index: u64,
+    pub(crate) members: Vec<QuorumMember>,
+}
+
+/// One of the quorum's voters or learners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QuorumMember {
+    pub(crate) node_id: NodeId,
+    pub(crate) disk: [u8; 16],
+    pub(crate) is_voter: bool,
+    pub(crate) host: String,
+    pub(crate) rpc_port: u16,
+    /// The last index of its log that the leader knows of.
+    pub(crate) last_log_index: Option<u64>,
 }
 
 /// The parts of a running broker that handlers use.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 use types::NodeId;
 
-use crate::broker::{Broker, ControllerAccess};
+use crate::broker::{Broker, ControllerAccess, QuorumView};
 use crate::broker_meta::DataDir;
 use crate::clock::Clock;
 use crate::control_plane::ControlPlane;
@@ -223,6 +223,13 @@ impl ControllerAccess for ControllerClient {
     ) -> BoxFuture<'_, Result<ControllerResponse, String>> {
         Box::pin(async move {
             let answer = Self::submit(self, request, timeout).await;
+            answer.map_err(|error| error.to_string())
+        })
+    }
+
+    fn quorum(&self, timeout: Duration) -> BoxFuture<'_, Result<QuorumView, String>> {
+        Box::pin(async move {
+            let answer = Self::quorum(self, timeout).await;
             answer.map_err(|error| error.to_string())
         })
     }

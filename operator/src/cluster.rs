@@ -131,14 +131,14 @@ async fn make_true(
     let cluster = &volumes.settle(cluster);
     let objects = build::cluster(cluster, &identity, &owner, &ctx.settings)?;
     let written = children::write(ctx, cluster, &identity, &objects, &observed, &owner.uid).await;
-    claims::mark(ctx, cluster, &identity, &observed.claims, &owner).await?;
+    let marked = claims::mark(ctx, cluster, &identity, &observed.claims, &owner).await?;
     let sets = &written.stateful_sets;
     let mut facts = roll::observe(ctx, object, &identity, sets, &observed.pods).await;
     facts.volumes = volumes;
     facts.failures = written.failures;
     roll::advance(ctx, object, &facts).await?;
     let settled = status::update(ctx, object, cluster, &identity, &facts).await?;
-    let delay = if settled {
+    let delay = if settled && marked {
         ctx.drift_interval.min(HEALTH_INTERVAL)
     } else {
         UNSETTLED_INTERVAL

@@ -1,4 +1,4 @@
-//! Do Apache Kafka's own tools read what we write, and move what we hold?
+//! Do Apache Kafka's own tools read what we write, and get from us what they ask for?
 
 use tests::client_programs::{Client, java_class};
 use tests::cluster::{Cluster, await_true};
@@ -87,6 +87,84 @@ fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
     ] {
         assert!(!text.contains(bad), "kafka-dump-log says {bad:?}");
     }
+}
+
+/// What one of Apache Kafka's tools prints, which must succeed.
+fn tool(cluster: &Cluster, class: &str, args: &[&str]) -> String {
+    let mut command = java_class(&format!("org.apache.kafka.tools.{class}")).expect("asked before");
+    let output = command
+        .args(["--bootstrap-server", &cluster.bootstrap()])
+        .args(args)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{class}: {text}\n{error}");
+    text
+}
+
+#[test]
+fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_all_were_killed() {
+    if java_class("").is_none() {
+        return skipped(
+            "kafka-delete-records",
+            "Apache Kafka's jars: run tests/platform/setup",
+        );
+    }
+    let cluster = Cluster::up("examples/quickstart");
+    let new = ["--create", "--topic", "short", "--partitions", "1"];
+    let create = [&new[..], &["--replication-factor", "3"]].concat();
+    tool(&cluster, "TopicCommand", &create);
+    let described = tool(
+        &cluster,
+        "TopicCommand",
+        &["--describe", "--topic", "short"],
+    );
+    assert!(described.contains("ReplicationFactor: 3"), "{described}");
+    let produced = Client::Kcat.produce(&cluster.bootstrap(), "short", "record", 0, 100);
+    assert!(produced.expect("kcat runs").status.success());
+
+    let quorum = tool(
+        &cluster,
+        "MetadataQuorumCommand",
+        &["describe", "--replication"],
+    );
+    assert_eq!(quorum.matches("Leader").count(), 1, "{quorum}");
+    assert_eq!(quorum.matches("Follower").count(), 2, "{quorum}");
+
+    let file = cluster.scratch().join("delete.json");
+    let wanted = r#"{"version":1,"partitions":[{"topic":"short","partition":0,"offset":60}]}"#;
+    std::fs::write(&file, wanted).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let deleted = tool(
+        &cluster,
+        "DeleteRecordsCommand",
+        &["--offset-json-file", &file],
+    );
+    assert!(deleted.contains("low_watermark: 60"), "{deleted}");
+    let sizes = tool(
+        &cluster,
+        "LogDirsCommand",
+        &["--describe", "--topic-list", "short"],
+    );
+    assert_eq!(sizes.matches("\"short-0\"").count(), 3, "{sizes}");
+
+    let before: Vec<u32> = cluster.pods().iter().filter_map(|pod| pod.pid).collect();
+    for pod in cluster.pods() {
+        cluster.signal(&pod.name, "KILL");
+    }
+    await_true("every broker is another process", || {
+        let now = cluster.pods();
+        now.len() == before.len()
+            && (now.iter()).all(|pod| pod.pid.is_some_and(|pid| !before.contains(&pid)))
+    });
+    cluster.await_ready();
+    let consumed = Client::Kcat.consume(&cluster.bootstrap(), "short", "left", 40);
+    let output = consumed.expect("kcat runs");
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let want: Vec<String> = (60..100).map(|n| format!("record-{n}")).collect();
+    assert_eq!(text.lines().collect::<Vec<_>>(), want);
 }
 
 /// What `kafka-reassign-partitions` says when it is run with the file and `more`; `None` without Apache Kafka's jars.

@@ -119,6 +119,9 @@ impl Admin for AdminService {
             raft_id: member.raft_id(),
             voter,
             matched_offset: status.matched.get(&member.raft_id()).copied(),
+            disk: bytes::Bytes::copy_from_slice(member.disk.as_bytes()),
+            host: member.host.clone(),
+            rpc_port: u32::from(member.rpc_port),
         };
         let voters = status.voters.iter().map(|voter| member(voter, true));
         let learners = status.learners.iter().map(|learner| member(learner, false));
@@ -144,6 +147,10 @@ impl Admin for AdminService {
             under_replicated_partitions: count(health.under_replicated),
             under_min_isr_partitions: count(health.under_min_isr),
             offline_partitions: count(health.offline),
+            active: status.leading.is_some(),
+            term: status.term,
+            last_log_index: status.last_log_index,
+            applied_index: status.applied,
         }))
     }
 

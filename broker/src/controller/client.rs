@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use broker_core::controller::request::{ControllerRequest, ControllerResponse};
+use futures::future::BoxFuture;
 use rpc::limits::MESSAGE_BYTES_MAX;
 use rpc::quorum::v1 as wire;
 use rpc::quorum::v1::controller_client::ControllerClient as GrpcClient;
@@ -13,7 +14,9 @@ use rpc::quorum::v1::submit_response::Outcome;
 use tokio::sync::watch;
 use types::NodeId;
 
+use super::quorum_view;
 use super::writer::ControllerHandle;
+use crate::broker::QuorumView;
 use crate::quorum::{Directory, Member, PROTOCOL_VERSION, QuorumStatus, member_from_wire};
 
 /// Pause before another attempt: elections take some 200 ms, and a failover must not wait for a long pause.
@@ -66,6 +69,29 @@ enum Failure {
     Final(ControllerClientError),
 }
 
+/// Attempts until one succeeds, one fails for good, or the time is over.
+async fn again<'a, T>(
+    timeout: Duration,
+    attempt: impl Fn(Duration) -> BoxFuture<'a, Result<T, Failure>>,
+) -> Result<T, ControllerClientError> {
+    let deadline = Instant::now() + timeout;
+    let mut last = "no controller is known".to_owned();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ControllerClientError::Timeout { timeout, last });
+        }
+        match tokio::time::timeout(left, attempt(left)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(Failure::Final(error))) => return Err(error),
+            Ok(Err(Failure::Retry(why))) => last = why,
+            Err(_elapsed) => "no answer".clone_into(&mut last),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(PAUSE.min(left)).await;
+    }
+}
+
 impl ControllerClient {
     pub(crate) fn new(
         cluster_id: String,
@@ -93,22 +119,18 @@ impl ControllerClient {
         request: ControllerRequest,
         timeout: Duration,
     ) -> Result<ControllerResponse, ControllerClientError> {
-        let deadline = Instant::now() + timeout;
-        let mut last = "no controller is known".to_owned();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ControllerClientError::Timeout { timeout, last });
-            }
-            match tokio::time::timeout(left, Box::pin(self.attempt(&request, left))).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(Failure::Retry(why))) => last = why,
-                Err(_elapsed) => "no answer".clone_into(&mut last),
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            tokio::time::sleep(PAUSE.min(left)).await;
-        }
+        again(timeout, |left| Box::pin(self.attempt(&request, left))).await
+    }
+
+    /// Asks the active controller how the quorum stands, as patiently.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub(crate) async fn quorum(
+        &self,
+        timeout: Duration,
+    ) -> Result<QuorumView, ControllerClientError> {
+        again(timeout, |_left| Box::pin(self.look())).await
     }
 
     /// The active controller as it is known here, and every change of that.
@@ -143,6 +165,26 @@ impl ControllerClient {
             () = self.moved_from(&target) => {
                 self.forget(&target);
                 Err(Failure::Retry(format!("the active controller moved away from {target}")))
+            }
+        }
+    }
+
+    /// Asks for the quorum once.
+    async fn look(&self) -> Result<QuorumView, Failure> {
+        let Some(target) = self.target() else {
+            return Err(Failure::Retry("no controller is configured".to_owned()));
+        };
+        let view = quorum_view::ask(&self.0.directory, &self.0.cluster_id, &target).await;
+        match view {
+            Ok(Some(view)) => Ok(view),
+            Ok(None) => {
+                self.forget(&target);
+                let why = format!("{target} is not the active controller");
+                Err(Failure::Retry(why))
+            }
+            Err(status) => {
+                self.forget(&target);
+                Err(Failure::Retry(format!("{target}: {status}")))
             }
         }
     }

@@ -11,6 +11,8 @@ mod service;
 
 mod client;
 
+mod quorum_view;
+
 #[cfg(test)]
 mod tests;
 

@@ -1,10 +1,11 @@
 //! How do groups live on the partitions of `__consumer_offsets` that this broker leads?
 //!
-//! [`GroupService`] finds the partition of a group and the handle that coordinates it. A partition's task loads the log
+//! [`LedPartitions`] begins and ends what coordinates a partition as leadership comes and goes; [`GroupService`] finds the partition of a group and the handle that coordinates it. A partition's task loads the log
 //! when leadership comes, drives timers and appends, and ends when leadership goes. Decisions are those of
 //! `broker_core::group`.
 
 mod appender;
+mod led;
 mod load;
 mod log;
 mod partition;
@@ -14,6 +15,7 @@ mod service;
 mod tests;
 
 pub(crate) use appender::client_code;
+pub(crate) use led::{Begun, LedPartitions, Place};
 pub(crate) use log::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
 pub(crate) use routing::partition_for;
 pub(crate) use service::{GroupService, GroupServiceConfig};

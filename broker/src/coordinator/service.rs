@@ -13,14 +13,11 @@ use broker_core::group::request::{
     JoinRequest, LeavingMember, ListedGroup, Reply, SyncReply, SyncRequest,
 };
 use broker_core::group::{GroupConfig, GroupState, Outcome, TransactionEnd, TransactionalCommit};
-use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 
+use super::led::{Begun, LedPartitions, Place};
 use super::log::OffsetsLog;
 use super::partition::{PartitionContext, PartitionHandle};
-use super::routing::partition_for;
 use crate::clock::Clock;
 
 /// What the service is made with.
@@ -47,113 +44,65 @@ pub(crate) struct Survey {
 /// The coordinators of the partitions that this broker leads.
 pub(crate) struct GroupService {
     config: GroupServiceConfig,
-    state: Mutex<Partitions>,
-    tasks: TaskTracker,
-}
-
-#[derive(Default)]
-struct Partitions {
-    /// Number of partitions of the offsets topic; 0 while it does not exist.
-    count: i32,
-    led: HashMap<i32, (Arc<PartitionHandle>, CancellationToken)>,
+    led: LedPartitions<PartitionHandle>,
 }
 
 impl GroupService {
     pub(crate) fn new(config: GroupServiceConfig) -> Self {
         Self {
             config,
-            state: Mutex::default(),
-            tasks: TaskTracker::new(),
+            led: LedPartitions::new(),
         }
     }
 
-    /// Tells how many partitions the offsets topic has.
+    /// Tells how many partitions the topic has.
     pub(crate) fn set_partition_count(&self, count: i32) {
-        self.state.lock().count = count;
+        self.led.set_count(count);
     }
 
-    /// This broker leads a partition of the offsets topic from `epoch` on: load it.
+    /// This broker leads a partition of the topic from `epoch` on: load it.
     pub(crate) fn became_leader(&self, partition: i32, epoch: LeaderEpoch) {
-        let mut state = self.state.lock();
-        if let Some((running, _)) = state.led.get(&partition)
-            && running.epoch >= epoch
-        {
-            return;
-        }
-        let (handle, queue) = PartitionHandle::new(epoch, self.config.clock);
-        let stop = CancellationToken::new();
-        let context = PartitionContext {
-            partition,
-            log: self.config.log.clone(),
-            config: self.config.groups,
-            expiry_interval: self.config.expiry_interval,
-        };
-        self.tasks
-            .spawn(handle.clone().run(context, queue, stop.clone()));
-        if let Some((_, old)) = state.led.insert(partition, (handle, stop)) {
-            old.cancel();
-        }
+        self.led
+            .became_leader(partition, epoch, |place| self.begin(place));
     }
 
     /// This broker does not lead the partition any more.
     pub(crate) fn lost_leadership(&self, partition: i32) {
-        if let Some((_, stop)) = self.state.lock().led.remove(&partition) {
-            stop.cancel();
-        }
+        self.led.lost_leadership(partition);
     }
 
     /// These, and only these, are the partitions that this broker leads.
     pub(crate) fn reconcile(&self, led: &[(i32, LeaderEpoch)]) {
-        let lost: Vec<i32> = {
-            let state = self.state.lock();
-            let known = state.led.keys().copied();
-            known
-                .filter(|partition| led.iter().all(|(other, _)| other != partition))
-                .collect()
-        };
-        for partition in lost {
-            self.lost_leadership(partition);
-        }
-        for (partition, epoch) in led {
-            self.became_leader(*partition, *epoch);
-        }
+        self.led.reconcile(led, |place| self.begin(place));
     }
 
     /// Ends all coordinators, answering everybody who waits.
     pub(crate) async fn stop(&self) {
-        for (_, (_, stop)) in self.state.lock().led.drain() {
-            stop.cancel();
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.led.stop().await;
+    }
+
+    fn begin(&self, place: Place) -> Begun<PartitionHandle> {
+        let (handle, queue) = PartitionHandle::new(place.epoch, self.config.clock);
+        let context = PartitionContext {
+            partition: place.partition,
+            log: self.config.log.clone(),
+            config: self.config.groups,
+            expiry_interval: self.config.expiry_interval,
+        };
+        let life = Box::pin(handle.clone().run(context, queue, place.stop));
+        (handle, life)
     }
 
     /// Removes the offsets of deleted topics from every group.
     pub(crate) fn topics_deleted(&self, topics: &BTreeSet<String>) {
-        for handle in self.handles() {
+        for handle in self.led.all() {
             // A partition that is loading drops them when the topic's offsets expire.
             let _ = handle.change(|groups, now| ((), groups.topics_deleted(now, topics)));
         }
     }
 
-    fn handles(&self) -> Vec<Arc<PartitionHandle>> {
-        let state = self.state.lock();
-        state
-            .led
-            .values()
-            .map(|(handle, _)| handle.clone())
-            .collect()
-    }
-
     fn coordinator(&self, group_id: &str) -> Result<Arc<PartitionHandle>, ErrorCode> {
-        let state = self.state.lock();
-        if state.count == 0 {
-            return Err(ErrorCode::NotCoordinator);
-        }
-        match state.led.get(&partition_for(group_id, state.count)) {
-            Some((handle, _)) => Ok(handle.clone()),
-            None => Err(ErrorCode::NotCoordinator),
-        }
+        self.led.of(group_id).ok_or(ErrorCode::NotCoordinator)
     }
 
     /// `JoinGroup`.
@@ -291,8 +240,7 @@ impl GroupService {
 
     /// The end of a transaction on a partition of the offsets topic; done when its marker is below the high watermark.
     pub(crate) async fn end_transaction(&self, partition: i32, end: TransactionEnd) -> ErrorCode {
-        let handle = (self.state.lock().led.get(&partition)).map(|(handle, _)| handle.clone());
-        let Some(handle) = handle else {
+        let Some(handle) = self.led.get(partition) else {
             return ErrorCode::NotLeaderOrFollower;
         };
         let reply = handle.request(|groups, _, token| groups.end_transaction(token, end));
@@ -310,8 +258,7 @@ impl GroupService {
 
     /// The partition of the offsets topic that a group belongs to, once there is one.
     pub(crate) fn partition_of(&self, group_id: &str) -> Option<i32> {
-        let count = self.state.lock().count;
-        (count > 0).then(|| partition_for(group_id, count))
+        self.led.partition_of(group_id)
     }
 
     /// `OffsetFetch`: of `partitions`, or of everything committed.
@@ -336,7 +283,7 @@ impl GroupService {
     /// `COORDINATOR_LOAD_IN_PROGRESS` while one of them is loading.
     pub(crate) fn list(&self) -> Result<Vec<ListedGroup>, ErrorCode> {
         let mut all = Vec::new();
-        for handle in self.handles() {
+        for handle in self.led.all() {
             match handle.read(|groups| all.extend(groups.list())) {
                 Ok(()) | Err(ErrorCode::NotCoordinator) => {}
                 Err(error) => return Err(error),
@@ -376,7 +323,7 @@ impl GroupService {
     /// What the groups coordinated here look like, for metrics.
     pub(crate) fn survey(&self) -> Survey {
         let mut survey = Survey::default();
-        for handle in self.handles() {
+        for handle in self.led.all() {
             // A partition that is loading has nothing to show yet.
             let _ = handle.read(|groups| {
                 let offsets = groups.offsets().map(|(group, partition, value)| {

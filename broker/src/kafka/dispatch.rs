@@ -82,6 +82,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(ApiVersions 0-4 => api_versions),
     api!(CreateTopics 2-7 => create_topics),
     api!(DeleteTopics 1-6 => delete_topics),
+    api!(DeleteRecords 0-2 => delete_records),
     api!(InitProducerId 0-5 => init_producer_id),
     api!(OffsetForLeaderEpoch 2-4 => offset_for_leader_epoch),
     api!(AddPartitionsToTxn 0-5 => add_partitions_to_txn),
@@ -91,6 +92,8 @@ pub(crate) const APIS: &[Api] = &[
     api!(TxnOffsetCommit 0-5 => txn_offset_commit),
     api!(DescribeConfigs 1-4 => describe_configs),
     api!(AlterConfigs 0-2 => alter_configs),
+    // Version 5 tells of directories that take no new logs: there are none.
+    api!(DescribeLogDirs 1-4 => describe_log_dirs),
     api!(SaslAuthenticate 0-2 => sasl_authenticate),
     api!(CreatePartitions 0-3 => create_partitions),
     api!(DeleteGroups 0-2 => delete_groups),
@@ -99,6 +102,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(AlterPartitionReassignments 0-1 => alter_partition_reassignments),
     api!(ListPartitionReassignments 0-0 => list_partition_reassignments),
     api!(OffsetDelete 0-0 => offset_delete),
+    api!(DescribeQuorum 0-2 => describe_quorum),
     api!(DescribeCluster 0-2 => describe_cluster),
     api!(DescribeProducers 0-0 => describe_producers),
     api!(DescribeTransactions 0-0 => describe_transactions),
@@ -106,6 +110,8 @@ pub(crate) const APIS: &[Api] = &[
     api!(ListTransactions 0-1 => list_transactions),
     api!(ConsumerGroupHeartbeat 0-1 => consumer_group_heartbeat),
     api!(ConsumerGroupDescribe 0-1 => consumer_group_describe),
+    api!(ListConfigResources 0-1 => list_config_resources),
+    api!(DescribeTopicPartitions 0-0 => describe_topic_partitions),
 ];
 
 fn find(key: ApiKey, version: i16) -> Option<&'static Api> {

@@ -63,6 +63,8 @@ pub struct QuorumStatus {
     pub learners: Vec<Member>,
     /// The last metadata offset applied on this node.
     pub applied: u64,
+    /// The last index of this node's log.
+    pub last_log_index: u64,
     /// On the leader: the last offset known to be on each member, by Raft id.
     pub matched: BTreeMap<u64, u64>,
     /// Why the quorum stopped on this node (a disk failure, metadata it cannot apply). The process must end.

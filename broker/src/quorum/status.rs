@@ -157,6 +157,7 @@ pub(crate) fn of(
         voters,
         learners,
         applied: metrics.last_applied.map_or(0, |id| id.index),
+        last_log_index: metrics.last_log_index.unwrap_or(0),
         matched: matched(metrics),
         failed,
     }

@@ -166,16 +166,27 @@ impl Replica {
         FollowStep::Progress(self.progress(state, end))
     }
 
-    /// The HW or the log start of the leader moved.
-    pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) {
+    /// The HW or the log start of the leader moved. A log start is answered: a DeleteRecords may wait for it.
+    pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) -> FollowStep {
         let mut guard = self.lock();
         let state = &mut *guard;
         let epoch = LeaderEpoch(position.leader_epoch);
+        let before = state.log.log_start_offset();
         if let Some(follower) = state.core.follower_mut() {
             let moved = follower.on_high_watermark(epoch, Offset(position.high_watermark));
             let log_start = Offset(position.log_start_offset);
             self.after_leader_position(state, epoch, moved, log_start);
         }
+        if state.closed || state.log.log_start_offset() == before {
+            return FollowStep::Nothing;
+        }
+        let end = state.log.log_end_offset();
+        let end = if self.shared.await_flush {
+            end.min(state.log.recovery_point())
+        } else {
+            end
+        };
+        FollowStep::Progress(self.progress(state, end))
     }
 
     fn after_leader_position(

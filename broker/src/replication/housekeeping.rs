@@ -153,6 +153,18 @@ pub(crate) fn write_cleaner_checkpoint(manager: &ReplicaManager) -> Result<(), L
     Ok(())
 }
 
+/// Writes down where logs begin. Also done before a DeleteRecords is answered: what was deleted does not come back.
+pub(crate) fn write_log_starts(manager: &ReplicaManager) -> Result<(), LogError> {
+    // What was read last is written last.
+    let mut checkpoints = manager.inner().directory.checkpoints();
+    let replicas = manager.all_replicas();
+    let starts = replicas.iter().map(|replica| {
+        let one = positions(replica);
+        (one.name, one.log_start)
+    });
+    checkpoints.write(OffsetCheckpoint::LogStart, starts.collect())
+}
+
 /// Retention, rolling, removal of deleted segments, expiry of producers.
 fn clean(manager: &ReplicaManager) -> Result<(), LogError> {
     let now_ms = wall_ms();
@@ -170,11 +182,7 @@ fn clean(manager: &ReplicaManager) -> Result<(), LogError> {
         }
         state.log.purge_deleted(now_ms)?;
         state.log.expire_producers(now_ms);
-        let log_start = state.log.log_start_offset();
-        if let Some(leader) = state.core.leader_mut() {
-            leader.on_log_start(log_start);
-            state.mark_pushes();
-        }
+        state.after_log_start();
     }
     Ok(())
 }

@@ -430,7 +430,8 @@ impl Link {
         }
         for position in &frame.positions {
             if let Some(replica) = self.replica(&position.topic_id, position.partition) {
-                replica.on_leader_position(position);
+                let step = replica.on_leader_position(position);
+                steps.push((replica, step));
             }
         }
         let mut reply = self.take_steps(links, steps, later);

@@ -19,7 +19,7 @@ use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, TopicId};
 use super::append::{Appended, absent};
 use super::cleaner::Cleaners;
 use super::convert::PartitionKey;
-use super::directory::Directory;
+use super::directory::{Directory, Volume};
 use super::isr::{self, IsrController};
 use super::links::{Links, PeerConnector};
 use super::model::{
@@ -349,13 +349,14 @@ impl ReplicaManager {
         all
     }
 
-    /// Bytes of each log, by name and index.
-    #[must_use]
-    pub fn log_dir_sizes(&self) -> Vec<(TopicIdPartition, u64)> {
-        self.snapshots()
-            .into_iter()
-            .map(|snapshot| (snapshot.partition, snapshot.size_bytes))
-            .collect()
+    /// The file system that the logs lie on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn volume(&self) -> std::io::Result<Volume> {
+        let manager = self.clone();
+        let volume = tokio::task::spawn_blocking(move || manager.0.directory.volume());
+        volume.await?
     }
 
     /// Where the logs are.

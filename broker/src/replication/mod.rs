@@ -23,6 +23,8 @@ mod fetch;
 
 mod offsets;
 
+mod delete_records;
+
 mod waiters;
 
 mod tail_cache;
@@ -56,6 +58,8 @@ mod tests;
 
 pub use changes::{PartitionChange, ReplicaChanges};
 pub use cleaner::CleanerStatus;
+pub use delete_records::DeleteBefore;
+pub use directory::Volume;
 pub use isr::{IsrController, IsrRequest};
 pub use links::{PeerConnector, PeerError};
 pub use manager::{ManagerConfig, ReplicaManager, StartError};

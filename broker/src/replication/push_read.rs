@@ -113,6 +113,7 @@ impl Replica {
         });
         state.pushes.push(Arc::clone(&push));
         state.after_move(outcome.moved);
+        state.settle_deletes();
         if outcome.may_join {
             replica.propose(state);
         }
@@ -132,6 +133,8 @@ impl Replica {
             .leader_mut()
             .and_then(|leader| leader.on_unsubscribe(now_ms, session));
         state.after_move(moved);
+        // Nobody waits for a replica that is gone.
+        state.settle_deletes();
     }
 
     /// A follower's log ends at `log.end` now.
@@ -148,6 +151,7 @@ impl Replica {
         };
         let outcome = leader.on_follower_ack(now_ms, from, leader_epoch, log);
         state.after_move(outcome.moved);
+        state.settle_deletes();
         if outcome.may_join {
             self.propose(&mut state);
         }

@@ -26,7 +26,7 @@ use super::push::PushPartition;
 use super::shared::Shared;
 use super::tail_cache::TailCache;
 use super::transactions::Verifying;
-use super::waiters::{FetchWaiters, ProduceWaiters};
+use super::waiters::{DeleteWaiters, FetchWaiters, ProduceWaiters};
 
 /// A log on the real file system.
 pub(crate) type DiskLog = Log<RealVfs>;
@@ -94,6 +94,7 @@ pub(crate) struct State {
     /// Produces with acks=1 that wait for an fsync.
     pub(crate) flushes: ProduceWaiters,
     pub(crate) fetches: FetchWaiters,
+    pub(crate) deletes: DeleteWaiters,
     /// Producers whose transaction is being asked for.
     pub(crate) verifying: Verifying,
     pub(crate) pushes: Vec<Arc<PushPartition>>,
@@ -171,6 +172,7 @@ impl Replica {
                 produces: ProduceWaiters::default(),
                 flushes: ProduceWaiters::default(),
                 fetches: FetchWaiters::default(),
+                deletes: DeleteWaiters::default(),
                 verifying: Verifying::default(),
                 pushes: Vec::new(),
                 unflushed_bytes: 0,
@@ -470,6 +472,25 @@ impl State {
         self.mark_pushes();
     }
 
+    /// The leader's log begins later than before: followers are told.
+    pub(crate) fn after_log_start(&mut self) {
+        let log_start = self.log.log_start_offset();
+        if let Some(leader) = self.core.leader_mut() {
+            leader.on_log_start(log_start);
+            self.mark_pushes();
+        }
+        self.settle_deletes();
+    }
+
+    /// Ends the DeleteRecords requests that all live replicas have carried out.
+    pub(crate) fn settle_deletes(&mut self) {
+        if !self.deletes.is_empty()
+            && let Some(leader) = self.core.leader()
+        {
+            self.deletes.complete(leader.low_watermark());
+        }
+    }
+
     /// There is something new for the followers.
     pub(crate) fn mark_pushes(&self) {
         for push in &self.pushes {
@@ -486,6 +507,7 @@ impl State {
     fn end_leadership(&mut self) {
         self.produces.fail_all(ErrorCode::NotLeaderOrFollower);
         self.flushes.fail_all(ErrorCode::NotLeaderOrFollower);
+        self.deletes.fail_all(ErrorCode::NotLeaderOrFollower);
         self.verifying.clear();
         self.fetches.wake_all();
         self.drop_pushes();

@@ -49,6 +49,42 @@ impl ProduceWaiters {
     }
 }
 
+/// DeleteRecords requests that wait until the logs of all live replicas begin at their offset or later.
+#[derive(Debug, Default)]
+pub(crate) struct DeleteWaiters {
+    waiting: Vec<(Offset, oneshot::Sender<Outcome>)>,
+}
+
+impl DeleteWaiters {
+    /// Adds one that wants everything below `offset` gone.
+    pub(crate) fn push(&mut self, offset: Offset) -> oneshot::Receiver<Outcome> {
+        self.waiting.retain(|(_, tx)| !tx.is_closed());
+        let (tx, rx) = oneshot::channel();
+        self.waiting.push((offset, tx));
+        rx
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Ends those whose offset is at or below `low_watermark`.
+    pub(crate) fn complete(&mut self, low_watermark: Offset) {
+        for (_, tx) in (self.waiting).extract_if(.., |(offset, _)| *offset <= low_watermark) {
+            // The request may have timed out meanwhile.
+            let _ = tx.send(Ok(()));
+        }
+    }
+
+    /// Ends all with `code`: leadership was lost or the topic deleted.
+    pub(crate) fn fail_all(&mut self, code: ErrorCode) {
+        for (_, tx) in self.waiting.drain(..) {
+            // The request may have timed out meanwhile.
+            let _ = tx.send(Err(code));
+        }
+    }
+}
+
 /// Fetches that wait until something beyond their offset may be read.
 #[derive(Debug, Default)]
 pub(crate) struct FetchWaiters {
@@ -97,6 +133,19 @@ mod tests {
         assert!(second.try_recv().is_err());
         waiters.fail_all(ErrorCode::NotLeaderOrFollower);
         assert_eq!(second.try_recv(), Ok(Err(ErrorCode::NotLeaderOrFollower)));
+    }
+
+    #[test]
+    fn only_deletions_up_to_the_low_watermark_complete_in_any_order() {
+        let mut waiters = DeleteWaiters::default();
+        let mut late = waiters.push(Offset(20));
+        let mut early = waiters.push(Offset(10));
+        waiters.complete(Offset(10));
+        assert_eq!(early.try_recv(), Ok(Ok(())));
+        assert!(late.try_recv().is_err() && !waiters.is_empty());
+        waiters.fail_all(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(late.try_recv(), Ok(Err(ErrorCode::NotLeaderOrFollower)));
+        assert!(waiters.is_empty());
     }
 
     #[tokio::test]

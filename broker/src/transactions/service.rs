@@ -1,6 +1,5 @@
 //! Which coordinator answers for a transactional id, and how do coordinators come and go with leadership?
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +8,12 @@ use broker_core::txn::request::{
     TransactionDescription,
 };
 use broker_core::txn::{Step, TransactionConfig, TransactionCoordinator};
-use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use types::{ErrorCode, LeaderEpoch, ProducerId, TopicPartition};
 
 use super::markers::Markers;
 use super::partition::{Partition, PartitionContext};
 use crate::clock::Clock;
-use crate::coordinator::{OffsetsLog, partition_for};
+use crate::coordinator::{Begun, LedPartitions, OffsetsLog, Place};
 
 /// What the service is made with.
 pub(crate) struct TransactionServiceConfig {
@@ -38,99 +34,67 @@ pub(crate) struct TransactionServiceConfig {
 /// The coordinators of the partitions that this broker leads.
 pub(crate) struct TransactionService {
     config: TransactionServiceConfig,
-    state: Mutex<Partitions>,
-    tasks: TaskTracker,
-}
-
-#[derive(Default)]
-struct Partitions {
-    /// Number of partitions of the topic; 0 while it does not exist.
-    count: i32,
-    led: HashMap<i32, Arc<Partition>>,
+    led: LedPartitions<Partition>,
 }
 
 impl TransactionService {
     pub(crate) fn new(config: TransactionServiceConfig) -> Self {
         Self {
             config,
-            state: Mutex::default(),
-            tasks: TaskTracker::new(),
+            led: LedPartitions::new(),
         }
     }
 
     /// Tells how many partitions the topic has.
     pub(crate) fn set_partition_count(&self, count: i32) {
-        self.state.lock().count = count;
+        self.led.set_count(count);
     }
 
     /// This broker leads a partition of the topic from `epoch` on: load it.
     pub(crate) fn became_leader(&self, partition: i32, epoch: LeaderEpoch) {
-        let mut state = self.state.lock();
-        if (state.led.get(&partition)).is_some_and(|running| running.cx.epoch >= epoch) {
-            return;
-        }
-        let new = Partition::new(PartitionContext {
-            partition,
-            epoch,
+        self.led
+            .became_leader(partition, epoch, |place| self.begin(place));
+    }
+
+    /// This broker does not lead the partition any more.
+    pub(crate) fn lost_leadership(&self, partition: i32) {
+        self.led.lost_leadership(partition);
+    }
+
+    /// These, and only these, are the partitions that this broker leads.
+    pub(crate) fn reconcile(&self, led: &[(i32, LeaderEpoch)]) {
+        self.led.reconcile(led, |place| self.begin(place));
+    }
+
+    /// Ends all coordinators.
+    pub(crate) async fn stop(&self) {
+        self.led.stop().await;
+    }
+
+    fn begin(&self, place: Place) -> Begun<Partition> {
+        let partition = Partition::new(PartitionContext {
+            partition: place.partition,
+            epoch: place.epoch,
             log: self.config.log.clone(),
             markers: self.config.markers.clone(),
             config: self.config.transactions,
             abort_interval: self.config.abort_interval,
             expiry_interval: self.config.expiry_interval,
             clock: self.config.clock,
-            tasks: self.tasks.clone(),
-            stop: CancellationToken::new(),
+            tasks: place.tasks,
+            stop: place.stop,
         });
-        self.tasks.spawn(new.clone().run());
-        if let Some(old) = state.led.insert(partition, new) {
-            old.cx.stop.cancel();
-        }
-    }
-
-    /// This broker does not lead the partition any more.
-    pub(crate) fn lost_leadership(&self, partition: i32) {
-        if let Some(old) = self.state.lock().led.remove(&partition) {
-            old.cx.stop.cancel();
-        }
-    }
-
-    /// These, and only these, are the partitions that this broker leads.
-    pub(crate) fn reconcile(&self, led: &[(i32, LeaderEpoch)]) {
-        let lost: Vec<i32> = {
-            let state = self.state.lock();
-            let known = state.led.keys().copied();
-            known
-                .filter(|partition| led.iter().all(|(other, _)| other != partition))
-                .collect()
-        };
-        for partition in lost {
-            self.lost_leadership(partition);
-        }
-        for (partition, epoch) in led {
-            self.became_leader(*partition, *epoch);
-        }
-    }
-
-    /// Ends all coordinators.
-    pub(crate) async fn stop(&self) {
-        for (_, partition) in self.state.lock().led.drain() {
-            partition.cx.stop.cancel();
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
+        let life = Box::pin(partition.clone().run());
+        (partition, life)
     }
 
     /// The partition of the topic that a transactional id belongs to, once there is a topic.
     pub(crate) fn partition_of(&self, id: &str) -> Option<i32> {
-        let count = self.state.lock().count;
-        (count > 0).then(|| partition_for(id, count))
+        self.led.partition_of(id)
     }
 
     fn coordinator(&self, id: &str) -> Result<Arc<Partition>, ErrorCode> {
-        let partition = self.partition_of(id).ok_or(ErrorCode::NotCoordinator)?;
-        let state = self.state.lock();
-        let led = state.led.get(&partition).cloned();
-        led.ok_or(ErrorCode::NotCoordinator)
+        self.led.of(id).ok_or(ErrorCode::NotCoordinator)
     }
 
     /// Carries out a request; `fresh` gives a new producer id when one is needed.
@@ -231,12 +195,8 @@ impl TransactionService {
     /// # Errors
     /// `COORDINATOR_LOAD_IN_PROGRESS` while one of them is loading.
     pub(crate) fn list(&self) -> Result<Vec<ListedTransaction>, ErrorCode> {
-        let led: BTreeSet<i32> = self.state.lock().led.keys().copied().collect();
         let mut all = Vec::new();
-        for partition in led {
-            let Some(partition) = self.state.lock().led.get(&partition).cloned() else {
-                continue;
-            };
+        for partition in self.led.all() {
             match partition.with(|transactions, now| all.extend(transactions.list(now))) {
                 Ok(_) | Err(ErrorCode::NotCoordinator) => {}
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@
 //! 2. A pod that runs the new revision and is not Ready stops the roll: at most one pod meets a bad template.
 //! 3. An outdated pod that is not Ready goes before healthy ones.
 //! 4. A healthy pod is replaced only while every partition of the cluster has all its replicas in sync; not knowing counts as no.
-//! 5. The active controller goes last.
+//! 5. The active controller goes last; while nobody says which node that is, no healthy pod goes.
 //!
 //! Caveat: this looks at the ISR through the Kafka protocol. The roll that asks the brokers themselves, and drains them, replaces it later.
 
@@ -139,9 +139,25 @@ fn next_healthy(pods: &[PodState], first_outdated: &PodState, health: &KafkaHeal
             block: not_in_sync(under_replicated),
         };
     }
+    let known = active.filter(|id| pods.iter().any(|pod| pod.node_id == *id));
+    let Some(active) = known else {
+        return Step::Wait {
+            pod: first_outdated.name.clone(),
+            phase: RollPhase::Precheck,
+            reason: "WaitingForController",
+            block: active.map_or_else(
+                || "the active controller is not known".to_owned(),
+                |id| {
+                    format!(
+                        "the active controller is said to be node {id}, which none of the pods is"
+                    )
+                },
+            ),
+        };
+    };
     let outdated = pods.iter().filter(|pod| !pod.current);
     let pick = outdated
-        .min_by_key(|pod| Some(pod.node_id) == active)
+        .min_by_key(|pod| pod.node_id == active)
         .unwrap_or(first_outdated);
     Step::Restart(vec![key(pick)])
 }
@@ -207,6 +223,19 @@ mod tests {
         check("or nr or", &healthy(0), "restart p2");
         check("or nr nr", &healthy(0), "restart p0");
         check("nr nr nr", &healthy(0), "done");
+    }
+
+    #[test]
+    fn no_healthy_pod_goes_while_the_active_controller_is_not_one_of_them() {
+        let nobody = KafkaHealth::Known {
+            under_replicated: vec![],
+            active_controller: None,
+        };
+        for health in [nobody, healthy(-1), healthy(7)] {
+            check("or or or", &health, "wait p0 Precheck");
+            check("or ou or", &health, "restart p1");
+            check("nr nr nr", &health, "done");
+        }
     }
 
     #[test]

@@ -18,14 +18,16 @@ use super::Error;
 use crate::apply;
 use crate::context::Context;
 
-/// Marks every claim of a node of the cluster. Claims of no node (left by an earlier, larger cluster) are not touched.
+/// Marks every claim of a node of the cluster; `false` if one has to be looked at again. Claims of no node (left by an earlier, larger
+/// cluster) are not touched.
 pub(super) async fn mark(
     ctx: &Context,
     cluster: &ValidatedCluster,
     identity: &Identity,
     claims: &[PersistentVolumeClaim],
     owner: &Owner,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let mut all = true;
     let api = ctx.api::<PersistentVolumeClaim>(&cluster.namespace);
     for node in &identity.nodes {
         let name = names::claim(&node.pod);
@@ -56,8 +58,8 @@ pub(super) async fn mark(
             .await
         {
             Ok(_) => {}
-            // Gone, or changed since it was read: the change wakes this reconcile again.
-            Err(error) if apply::is_not_found(&error) || apply::is_conflict(&error) => {}
+            // Gone, or changed since it was read.
+            Err(error) if apply::is_not_found(&error) || apply::is_conflict(&error) => all = false,
             Err(source) => {
                 return Err(Error::Claim {
                     name,
@@ -66,7 +68,7 @@ pub(super) async fn mark(
             }
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The claim's references with ours added or taken away; a reference to an earlier KafkaCluster of the same name goes too.

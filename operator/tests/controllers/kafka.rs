@@ -4,7 +4,6 @@
 //! outlive pods and go with the volume claims. Refusals are Apache Kafka's: error codes and, in essence, texts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
@@ -22,7 +21,6 @@ use types::ErrorCode;
 pub(crate) struct Kafka {
     clusters: Mutex<BTreeMap<Name, Cluster>>,
     faults: Option<Mutex<SmallRng>>,
-    health_calls: AtomicU64,
 }
 
 /// Namespace and name of a KafkaCluster.
@@ -37,6 +35,18 @@ struct Cluster {
     lagging: bool,
     created: Vec<String>,
     next_id: u64,
+    health_calls: u64,
+    /// What is told of the active controller, where it is not the live broker with the lowest id.
+    controller: Option<Option<i32>>,
+}
+
+/// A broker pod, as the machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) uid: String,
+    /// As the pool's file says it.
+    pub(crate) node_id: Option<i32>,
+    pub(crate) runs: bool,
 }
 
 /// A registered broker.
@@ -80,13 +90,8 @@ impl Kafka {
             .or_default())
     }
 
-    /// The machine reports the broker pods of a cluster: pod -> (uid, node id, Ready).
-    pub(crate) fn observe(
-        &self,
-        namespace: &str,
-        name: &str,
-        pods: &BTreeMap<String, (String, i32, bool)>,
-    ) {
+    /// The machine reports the broker pods of a cluster.
+    pub(crate) fn observe(&self, namespace: &str, name: &str, pods: &BTreeMap<String, Seen>) {
         self.at(namespace, name, |cluster| cluster.observe(pods));
     }
 
@@ -110,9 +115,14 @@ impl Kafka {
         });
     }
 
-    /// How often any cluster was asked for its health.
-    pub(crate) fn health_calls(&self) -> u64 {
-        self.health_calls.load(Ordering::Relaxed)
+    /// How often a cluster was asked for its health.
+    pub(crate) fn health_calls(&self, namespace: &str, name: &str) -> u64 {
+        self.at(namespace, name, |cluster| cluster.health_calls)
+    }
+
+    /// From now on the cluster says that this node is the active controller, or that it knows none.
+    pub(crate) fn controller(&self, namespace: &str, name: &str, told: Option<Option<i32>>) {
+        self.at(namespace, name, |cluster| cluster.controller = told);
     }
 
     /// Partitions and configuration of a topic, if there is one.
@@ -246,28 +256,29 @@ impl Kafka {
 }
 
 impl Cluster {
-    fn observe(&mut self, pods: &BTreeMap<String, (String, i32, bool)>) {
+    fn observe(&mut self, pods: &BTreeMap<String, Seen>) {
         for (name, broker) in &mut self.brokers {
             let stays = pods
                 .get(name)
-                .is_some_and(|(uid, _, ready)| *ready && *uid == broker.uid);
+                .is_some_and(|pod| pod.runs && pod.uid == broker.uid);
             if broker.up && !stays {
                 broker.up = false;
                 broker.behind = true;
             }
         }
-        for (name, (uid, node_id, ready)) in pods {
-            let fresh = Broker {
-                uid: uid.clone(),
-                node_id: *node_id,
+        for (name, pod) in pods {
+            // A pod whose file does not name it has no broker.
+            let Some(node_id) = pod.node_id else { continue };
+            let broker = self.brokers.entry(name.clone()).or_insert(Broker {
+                uid: pod.uid.clone(),
+                node_id,
                 up: false,
                 behind: false,
-            };
-            let broker = self.brokers.entry(name.clone()).or_insert(fresh);
-            broker.node_id = *node_id;
-            if *ready && !broker.up {
+            });
+            if pod.runs && !broker.up {
                 broker.up = true;
-                broker.uid.clone_from(uid);
+                broker.node_id = node_id;
+                broker.uid.clone_from(&pod.uid);
                 broker.behind &= self.lagging;
             }
         }
@@ -406,15 +417,16 @@ impl KafkaAdmin for Kafka {
         at: &'a KafkaEndpoint,
     ) -> BoxFuture<'a, Result<ClusterHealth, AdminError>> {
         async move {
-            self.health_calls.fetch_add(1, Ordering::Relaxed);
-            self.call(at, |cluster| ClusterHealth {
-                under_replicated: cluster.under_replicated(),
-                active_controller: cluster
-                    .brokers
-                    .values()
-                    .filter(|broker| broker.up)
-                    .map(|broker| broker.node_id)
-                    .min(),
+            self.at(&at.namespace, &at.cluster, |cluster| {
+                cluster.health_calls += 1;
+            });
+            self.call(at, |cluster| {
+                let up = cluster.brokers.values().filter(|broker| broker.up);
+                let lowest = up.map(|broker| broker.node_id).min();
+                ClusterHealth {
+                    under_replicated: cluster.under_replicated(),
+                    active_controller: cluster.controller.unwrap_or(lowest),
+                }
             })
         }
         .boxed()

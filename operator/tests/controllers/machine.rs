@@ -8,9 +8,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::BrokerConfig;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume,
+    ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -19,7 +20,7 @@ use operator_core::names;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, Seen};
 
 const REVISION: &str = "controller-revision-hash";
 /// How soon a change is seen: short beside everything that a test waits for.
@@ -94,7 +95,8 @@ impl Machine {
             self.claim(claim, &pods).await?;
         }
         // A broker serves before its pod is Ready: readiness is its own word.
-        self.report(&pods, &claims);
+        let files = self.all::<ConfigMap>().list(&ours).await?.items;
+        self.report(&pods, &claims, &node_ids(&files));
         for pod in &pods {
             self.pod(pod).await?;
         }
@@ -307,9 +309,8 @@ impl Machine {
     }
 
     /// Tells Kafka which brokers run, and which clusters lost their last volume.
-    fn report(&self, pods: &[Pod], claims: &[PersistentVolumeClaim]) {
-        type Brokers = BTreeMap<String, (String, i32, bool)>;
-        let mut clusters: BTreeMap<(String, String), Brokers> = BTreeMap::new();
+    fn report(&self, pods: &[Pod], claims: &[PersistentVolumeClaim], ids: &NodeIds) {
+        let mut clusters: BTreeMap<(String, String), BTreeMap<String, Seen>> = BTreeMap::new();
         for claim in claims {
             clusters.entry(cluster_of(claim)).or_default();
         }
@@ -317,19 +318,14 @@ impl Machine {
             .iter()
             .filter(|pod| pod.labels().contains_key(names::BROKER_LABEL));
         for pod in brokers {
-            let up = runs(pod) && pod.metadata.deletion_timestamp.is_none();
-            let claim = claims.iter().find(|claim| {
-                claim.name_any() == names::claim(&pod.name_any())
-                    && claim.namespace() == pod.namespace()
-            });
-            let node_id = claim
-                .and_then(|claim| claim.annotations().get(names::NODE_ID_ANNOTATION))
-                .and_then(|id| id.parse().ok())
-                .unwrap_or(-1);
-            clusters
-                .entry(cluster_of(pod))
-                .or_default()
-                .insert(pod.name_any(), (pod.uid().unwrap_or_default(), node_id, up));
+            let place = (pod.namespace().unwrap_or_default(), pod.name_any());
+            let seen = Seen {
+                uid: pod.uid().unwrap_or_default(),
+                node_id: ids.get(&place).copied(),
+                runs: runs(pod) && pod.metadata.deletion_timestamp.is_none(),
+            };
+            let cluster = clusters.entry(cluster_of(pod)).or_default();
+            cluster.insert(place.1, seen);
         }
         for name in self.kafka.known() {
             if !clusters.contains_key(&name) {
@@ -340,6 +336,25 @@ impl Machine {
             self.kafka.observe(namespace, name, brokers);
         }
     }
+}
+
+/// Node ids by namespace and pod.
+type NodeIds = BTreeMap<(String, String), i32>;
+
+/// What the files say that nodes read when they start.
+fn node_ids(files: &[ConfigMap]) -> NodeIds {
+    let mut ids = NodeIds::new();
+    for file in files {
+        let data = file.data.as_ref();
+        let text = data.and_then(|data| data.get(names::CONFIG_KEY));
+        let parsed = text.map(|text| BrokerConfig::parse(&file.name_any(), text));
+        // A file that somebody spoilt by hand starts no broker.
+        let Some(Ok(parsed)) = parsed else { continue };
+        let namespace = file.namespace().unwrap_or_default();
+        let nodes = parsed.nodes.into_iter();
+        ids.extend(nodes.map(|node| ((namespace.clone(), node.name), node.id.0)));
+    }
+    ids
 }
 
 /// Namespace and name of the cluster that an object belongs to.

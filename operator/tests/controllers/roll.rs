@@ -64,10 +64,11 @@ pub(crate) async fn a_change_of_configuration_restarts_one_pod_at_a_time_while_a
     );
     assert_eq!(said(&waiting, "Healthy").0, "UnderReplicated");
     // It asked again and again, and took no second pod.
-    let asked = namespace.kafka().health_calls();
+    let asked = || namespace.kafka().health_calls(&namespace.name, "shop");
+    let before_waiting = asked();
     namespace
         .eventually("asked for the health again", || {
-            namespace.kafka().health_calls() > asked + 2
+            asked() > before_waiting + 2
         })
         .await;
     let first = changed(&before, &uids(&namespace).await);
@@ -82,6 +83,43 @@ pub(crate) async fn a_change_of_configuration_restarts_one_pod_at_a_time_while_a
     let all = changed(&before, &uids(&namespace).await);
     assert_eq!(all, ["shop-main-0", "shop-main-1", "shop-main-2"]);
     namespace.ready("orders").await;
+}
+
+pub(crate) async fn nothing_healthy_restarts_while_the_active_controller_is_not_known(
+    namespace: Namespace,
+) {
+    namespace.create::<KafkaCluster>(cluster("shop", 3)).await;
+    namespace.settled("shop").await;
+    let before = uids(&namespace).await;
+    let tells = |told| namespace.kafka().controller(&namespace.name, "shop", told);
+
+    tells(Some(None));
+    namespace
+        .merge::<KafkaCluster>(
+            "shop",
+            json!({ "spec": { "config": { "log.retention.hours": "5" } } }),
+        )
+        .await;
+    for told in [None, Some(41)] {
+        tells(Some(told));
+        let sentence = told.map_or("is not known", |_| "said to be node 41");
+        namespace
+            .until(
+                "shop",
+                "waits for the controller",
+                |cluster: &KafkaCluster| {
+                    let (reason, message) = said(cluster, "Progressing");
+                    reason == "WaitingForController" && message.contains(sentence)
+                },
+            )
+            .await;
+    }
+    assert!(changed(&before, &uids(&namespace).await).is_empty());
+
+    tells(None);
+    namespace.settled("shop").await;
+    let all = changed(&before, &uids(&namespace).await);
+    assert_eq!(all, ["shop-main-0", "shop-main-1", "shop-main-2"]);
 }
 
 pub(crate) async fn a_bad_image_meets_one_pod_and_its_correction_ends_the_roll(

@@ -43,6 +43,7 @@ scenarios! {
     "taken" reports::a_name_that_is_taken_is_reported_and_left_alone
     "held" reports::a_smaller_pool_is_held_back_and_all_else_goes_on
     "roll" roll::a_change_of_configuration_restarts_one_pod_at_a_time_while_all_is_in_sync
+    "roll-unled" roll::nothing_healthy_restarts_while_the_active_controller_is_not_known
     "bad-image" roll::a_bad_image_meets_one_pod_and_its_correction_ends_the_roll
     "two" deletion::two_clusters_do_not_touch_each_other
     "retained" deletion::a_deleted_cluster_leaves_its_volumes_and_takes_them_up_again

@@ -450,15 +450,23 @@ impl Coordinator {
                 token,
                 partitions,
             } => {
-                if result.is_ok()
-                    && let Some(group) = self.groups.get_mut(&group_id)
-                {
+                if result.is_ok() {
                     let deleted = partitions.iter().filter(|(_, e)| e.is_none());
-                    deleted.for_each(|(one, _)| drop(group.offsets.remove(one)));
+                    self.forget_offsets(&group_id, deleted.map(|(one, _)| one));
                 }
                 let reply = result.map(|()| partitions);
                 out.replies.push((token, Reply::DeleteOffsets(reply)));
             }
+        }
+    }
+
+    fn forget_offsets<'a>(
+        &mut self,
+        group_id: &str,
+        deleted: impl Iterator<Item = &'a TopicPartition>,
+    ) {
+        if let Some(group) = self.groups.get_mut(group_id) {
+            deleted.for_each(|one| drop(group.offsets.remove(one)));
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use broker_core::metadata::{MetadataImage, TopicImage};
+use broker_core::metadata::{BrokerImage, MetadataImage, TopicImage};
 use broker_core::partition::PartitionRegistration;
 use types::{ErrorCode, NodeId, TopicId};
 use wire::messages::metadata_request::MetadataRequestTopic;
@@ -158,13 +158,7 @@ fn partition(
     registration: &PartitionRegistration,
     dead: &BTreeSet<NodeId>,
 ) -> MetadataResponsePartition {
-    let reachable = |node: NodeId| {
-        image
-            .broker(node)
-            .is_some_and(|broker| !broker.fenced && cx.endpoint(broker).is_some())
-            && !dead.contains(&node)
-    };
-    let leader = registration.leader.filter(|leader| reachable(*leader));
+    let leader = leader_of(cx, image, registration, dead);
     let error = match (registration.leader, leader) {
         (_, Some(_)) => ErrorCode::None,
         _ => ErrorCode::LeaderNotAvailable,
@@ -177,14 +171,42 @@ fn partition(
         leader_epoch: registration.leader_epoch.0,
         replica_nodes: ids(&registration.replicas),
         isr_nodes: ids(&registration.isr),
-        offline_replicas: registration
-            .replicas
-            .iter()
-            .filter(|node| !reachable(**node))
-            .map(|node| node.0)
-            .collect(),
+        offline_replicas: offline_of(cx, image, registration, dead),
         ..MetadataResponsePartition::default()
     }
+}
+
+fn is_reachable(
+    cx: &RequestContext,
+    image: &MetadataImage,
+    node: NodeId,
+    dead: &BTreeSet<NodeId>,
+) -> bool {
+    let serves = |broker: &Arc<BrokerImage>| !broker.fenced && cx.endpoint(broker).is_some();
+    image.broker(node).is_some_and(serves) && !dead.contains(&node)
+}
+
+/// The leader, if clients of this listener can reach it.
+pub(super) fn leader_of(
+    cx: &RequestContext,
+    image: &MetadataImage,
+    registration: &PartitionRegistration,
+    dead: &BTreeSet<NodeId>,
+) -> Option<NodeId> {
+    let leader = registration.leader?;
+    is_reachable(cx, image, leader, dead).then_some(leader)
+}
+
+/// The replicas that clients of this listener cannot reach.
+pub(super) fn offline_of(
+    cx: &RequestContext,
+    image: &MetadataImage,
+    registration: &PartitionRegistration,
+    dead: &BTreeSet<NodeId>,
+) -> Vec<i32> {
+    let replicas = registration.replicas.iter();
+    let offline = replicas.filter(|node| !is_reachable(cx, image, **node, dead));
+    offline.map(|node| node.0).collect()
 }
 
 fn brokers(cx: &RequestContext, image: &MetadataImage) -> Vec<MetadataResponseBroker> {

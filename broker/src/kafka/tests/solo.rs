@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use types::{BrokerEpoch, NodeId};
 
-use crate::broker::{Broker, ControllerAccess};
+use crate::broker::{Broker, ControllerAccess, QuorumMember, QuorumView};
 use crate::clock::Clock;
 use crate::follow_metadata::{MetadataFollower, follow_leaderships};
 use crate::kafka::connection::ConnectionLimits;
@@ -68,6 +68,25 @@ impl ControllerAccess for Solo {
         _timeout: Duration,
     ) -> BoxFuture<'_, Result<ControllerResponse, String>> {
         Box::pin(async move { Ok(self.ask(request).await) })
+    }
+
+    fn quorum(&self, _timeout: Duration) -> BoxFuture<'_, Result<QuorumView, String>> {
+        let alone = QuorumMember {
+            node_id: NodeId(1),
+            disk: [2; 16],
+            is_voter: true,
+            host: "solo".to_owned(),
+            rpc_port: 1,
+            last_log_index: Some(4),
+        };
+        let view = QuorumView {
+            leader: NodeId(1),
+            term: 7,
+            last_log_index: 4,
+            committed_index: 3,
+            members: vec![alone],
+        };
+        Box::pin(std::future::ready(Ok(view)))
     }
 }
 

@@ -3,6 +3,7 @@
 mod clients;
 mod cluster;
 mod compaction;
+mod delete_records;
 mod reassignment;
 mod replicas;
 mod transactions;

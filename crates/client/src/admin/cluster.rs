@@ -1,10 +1,16 @@
 //! Which brokers does the cluster have?
 
 use types::NodeId;
-use wire::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use wire::messages::describe_quorum_request::{PartitionData, TopicData};
+use wire::messages::{
+    DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest, DescribeQuorumResponse,
+};
 
 use super::Admin;
 use crate::error::ClientError;
+
+/// By this name the quorum is asked for, as if its log was a topic.
+const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A broker of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +39,33 @@ pub struct ClusterDescription {
 }
 
 impl Admin {
+    /// The node of the active controller, which may have no broker; `None` while there is none.
+    ///
+    /// # Errors
+    /// Nobody answers, or not in time, or the brokers are too old for the question.
+    pub async fn active_controller(&self) -> Result<Option<NodeId>, ClientError> {
+        let what = || "describe the quorum of the metadata".to_owned();
+        let request = DescribeQuorumRequest {
+            topics: vec![TopicData {
+                topic_name: METADATA_TOPIC.to_owned(),
+                partitions: vec![PartitionData::default()],
+                ..TopicData::default()
+            }],
+            ..DescribeQuorumRequest::default()
+        };
+        let check = |answer: DescribeQuorumResponse| {
+            ClientError::check(answer.error_code, answer.error_message, what)?;
+            let mut topics = answer.topics.into_iter();
+            let Some(partition) = topics.find_map(|topic| topic.partitions.into_iter().next())
+            else {
+                return Ok(None);
+            };
+            ClientError::check(partition.error_code, partition.error_message, what)?;
+            Ok(Some(NodeId(partition.leader_id)).filter(|id| id.0 >= 0))
+        };
+        self.client.ask_any(what, &request, i16::MAX, check).await
+    }
+
     /// The cluster's id, controller and brokers.
     ///
     /// # Errors

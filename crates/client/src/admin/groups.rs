@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::{ErrorCode, TopicPartition};
 use wire::Message;
+use wire::messages::consumer_group_describe_response::DescribedGroup as ConsumerGroup;
 use wire::messages::describe_groups_response::DescribedGroup;
 use wire::messages::{
-    ConsumerProtocolAssignment, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
-    DescribeGroupsResponse, ListGroupsRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerProtocolAssignment,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    ListGroupsRequest,
 };
 
 use super::Admin;
 use crate::client::CoordinatorKind;
 use crate::error::{ClientError, error_code};
 use crate::retry;
+
+/// The state of a group that does not exist.
+const DEAD: &str = "Dead";
 
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +51,7 @@ pub struct GroupMember {
 pub struct GroupDescription {
     /// Its id.
     pub group_id: String,
-    /// Its state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`, `Dead`.
+    /// Its state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Assigning`, `Reconciling`, `Stable`, `Dead`.
     pub state: String,
     /// `consumer`, `connect`, or empty.
     pub protocol_type: String,
@@ -88,11 +93,54 @@ impl Admin {
         Ok(groups.into_values().collect())
     }
 
-    /// A group's state and members. A group that does not exist is `Dead` and has none.
+    /// A group's state and members, of either protocol. A group that does not exist is `Dead` and has none.
     ///
     /// # Errors
     /// The coordinator refuses or does not answer.
     pub async fn describe_group(&self, group_id: &str) -> Result<GroupDescription, ClientError> {
+        let classic = self.describe_classic_group(group_id).await?;
+        if classic.state != DEAD {
+            return Ok(classic);
+        }
+        match self.describe_consumer_group(group_id).await {
+            Ok(consumer) => Ok(consumer.unwrap_or(classic)),
+            // A broker without such groups.
+            Err(ClientError::Version { .. }) => Ok(classic),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A group of the consumer protocol (KIP-848), if there is one of that name.
+    async fn describe_consumer_group(
+        &self,
+        group_id: &str,
+    ) -> Result<Option<GroupDescription>, ClientError> {
+        let request = ConsumerGroupDescribeRequest {
+            group_ids: vec![group_id.to_owned()],
+            ..ConsumerGroupDescribeRequest::default()
+        };
+        let check = |answer: ConsumerGroupDescribeResponse, _| {
+            let group = answer.groups.into_iter().find(|g| g.group_id == group_id);
+            let group = group
+                .ok_or_else(|| ClientError::Config(format!("no answer about group {group_id}")))?;
+            if error_code(group.error_code) == ErrorCode::GroupIdNotFound {
+                return Ok(None);
+            }
+            let message = group.error_message.clone();
+            ClientError::check(group.error_code, message, || {
+                format!("describe group {group_id}")
+            })?;
+            Ok(Some(consumer_description(group)))
+        };
+        self.client
+            .ask_coordinator(CoordinatorKind::Group, group_id, &request, i16::MAX, check)
+            .await
+    }
+
+    async fn describe_classic_group(
+        &self,
+        group_id: &str,
+    ) -> Result<GroupDescription, ClientError> {
         let request = DescribeGroupsRequest {
             groups: vec![group_id.to_owned()],
             ..DescribeGroupsRequest::default()
@@ -138,6 +186,28 @@ impl Admin {
     }
 }
 
+fn consumer_description(group: ConsumerGroup) -> GroupDescription {
+    let members = group.members.into_iter().map(|member| GroupMember {
+        assignment: (member.assignment.topic_partitions.iter())
+            .flat_map(|topic| {
+                let name = topic.topic_name.as_str();
+                (topic.partitions.iter()).map(move |one| TopicPartition::new(name, *one))
+            })
+            .collect(),
+        member_id: member.member_id,
+        group_instance_id: member.instance_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+    });
+    GroupDescription {
+        group_id: group.group_id,
+        state: group.group_state,
+        protocol_type: "consumer".to_owned(),
+        protocol: group.assignor_name,
+        members: members.collect(),
+    }
+}
+
 fn description(group: DescribedGroup) -> GroupDescription {
     let is_consumer = group.protocol_type == "consumer";
     let members = group.members.into_iter().map(|member| GroupMember {
@@ -154,7 +224,7 @@ fn description(group: DescribedGroup) -> GroupDescription {
     let state = if error_code(group.error_code) == ErrorCode::None {
         group.group_state
     } else {
-        "Dead".to_owned()
+        DEAD.to_owned()
     };
     GroupDescription {
         group_id: group.group_id,

@@ -30,6 +30,16 @@ pub struct DescribeClusterResponse {
     pub under_min_isr_partitions: u32,
     #[prost(uint32, tag = "10")]
     pub offline_partitions: u32,
+    /// Whether the answering node is the active controller. What follows is known by that one only.
+    #[prost(bool, tag = "11")]
+    pub active: bool,
+    #[prost(uint64, tag = "12")]
+    pub term: u64,
+    /// The last index of its log, and the last one that is applied (so it is committed).
+    #[prost(uint64, tag = "13")]
+    pub last_log_index: u64,
+    #[prost(uint64, tag = "14")]
+    pub applied_index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BrokerState {
@@ -49,7 +59,7 @@ pub struct BrokerState {
     #[prost(string, tag = "7")]
     pub version: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QuorumMember {
     #[prost(int32, tag = "1")]
     pub node_id: i32,
@@ -60,6 +70,13 @@ pub struct QuorumMember {
     /// Last log index known to be on this member; only the active controller knows those of others.
     #[prost(uint64, optional, tag = "4")]
     pub matched_offset: ::core::option::Option<u64>,
+    /// The uuid of its disk, 16 bytes.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub disk: ::prost::bytes::Bytes,
+    #[prost(string, tag = "6")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub rpc_port: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CanRestartRequest {
