@@ -3,10 +3,12 @@
 //! Each claim carries the cluster id and the node id of the data on it, so that a KafkaCluster that is deleted and created again takes its
 //! data up again. With `deletionPolicy: Delete` it also carries an owner reference: garbage collection then takes it after the pods.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use operator_core::api::v1alpha1::DeletionPolicy;
 use operator_core::build::Owner;
 use operator_core::identity::Identity;
@@ -38,37 +40,87 @@ pub(super) async fn mark(
         let policy = cluster
             .pool(&node.pool)
             .map_or(DeletionPolicy::Retain, |pool| pool.deletion_policy);
-        let references = wanted_references(claim, owner, policy);
-        let id = node.id.to_string();
-        let annotations = claim.annotations();
-        let marked = annotations.get(names::NODE_ID_ANNOTATION) == Some(&id)
-            && annotations.get(names::CLUSTER_ID_ANNOTATION) == Some(&identity.cluster_id);
-        if claim.metadata.deletion_timestamp.is_some()
-            || (marked && references == claim.owner_references())
-        {
-            continue;
-        }
-        let patch = json!({ "metadata": {
-            "resourceVersion": claim.resource_version(),
-            "annotations": { names::NODE_ID_ANNOTATION: id, names::CLUSTER_ID_ANNOTATION: identity.cluster_id },
-            "ownerReferences": references,
-        }});
-        match api
-            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
-            Ok(_) => {}
-            // Gone, or changed since it was read.
-            Err(error) if apply::is_not_found(&error) || apply::is_conflict(&error) => all = false,
-            Err(source) => {
-                return Err(Error::Claim {
-                    name,
-                    source: Box::new(source),
-                });
-            }
-        }
+        let mark = Mark {
+            node_id: node.id.to_string(),
+            cluster_id: &identity.cluster_id,
+            owner,
+            policy,
+        };
+        all &= mark.put_on(&api, claim).await?;
     }
     Ok(all)
+}
+
+/// What a claim remembers.
+struct Mark<'a> {
+    node_id: String,
+    cluster_id: &'a str,
+    owner: &'a Owner,
+    policy: DeletionPolicy,
+}
+
+/// How often a claim is read anew because somebody else wrote it meanwhile.
+const TRIES: usize = 5;
+
+impl Mark<'_> {
+    /// Marks the claim unless it is marked or going; `false` if that has to be tried again. A cluster that is deleted now must find its
+    /// nodes when it comes back, so a conflict is not left to the next reconcile.
+    async fn put_on(
+        &self,
+        api: &Api<PersistentVolumeClaim>,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<bool, Error> {
+        let name = claim.name_any();
+        let failed = |source| Error::Claim {
+            name: name.clone(),
+            source: Box::new(source),
+        };
+        let ours =
+            ListParams::default().labels(&format!("{}={}", names::CLUSTER_LABEL, self.owner.name));
+        let mut claim = Cow::Borrowed(claim);
+        for _ in 0..TRIES {
+            let Some(patch) = self.patch(&claim) else {
+                return Ok(true);
+            };
+            let patched = api
+                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            match patched {
+                Ok(_) => return Ok(true),
+                Err(error) if apply::is_not_found(&error) => return Ok(false),
+                Err(error) if apply::is_conflict(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            // There is no right to get one alone, and none is needed.
+            let all = api.list(&ours).await.map_err(failed)?;
+            let Some(newer) = all.into_iter().find(|other| other.name_any() == name) else {
+                return Ok(false);
+            };
+            claim = Cow::Owned(newer);
+        }
+        Ok(false)
+    }
+
+    /// What has to be written, if anything.
+    fn patch(&self, claim: &PersistentVolumeClaim) -> Option<serde_json::Value> {
+        let references = wanted_references(claim, self.owner, self.policy);
+        let says =
+            |key: &str, value: &str| claim.annotations().get(key).is_some_and(|is| is == value);
+        let marked = says(names::NODE_ID_ANNOTATION, &self.node_id)
+            && says(names::CLUSTER_ID_ANNOTATION, self.cluster_id)
+            && references == claim.owner_references();
+        let needed = claim.metadata.deletion_timestamp.is_none() && !marked;
+        needed.then(|| {
+            json!({ "metadata": {
+                "resourceVersion": claim.resource_version(),
+                "annotations": {
+                    names::NODE_ID_ANNOTATION: self.node_id,
+                    names::CLUSTER_ID_ANNOTATION: self.cluster_id,
+                },
+                "ownerReferences": references,
+            }})
+        })
+    }
 }
 
 /// The claim's references with ours added or taken away; a reference to an earlier KafkaCluster of the same name goes too.
