@@ -63,14 +63,18 @@ impl<V: Vfs> OffsetCheckpoints<V> {
     /// An I/O error.
     pub fn forget(&mut self, name: &TopicPartition) -> Result<(), LogError> {
         for which in OffsetCheckpoint::ALL {
-            let offsets = match self.written.get(&which) {
-                Some(known) if known.contains_key(name) => {
-                    let mut left = known.clone();
-                    left.remove(name);
-                    left
-                }
-                Some(_) | None => continue,
+            let mut offsets = match self.written.get(&which) {
+                Some(known) => known.clone(),
+                // A write failed: the file may be the old one.
+                None => match self.dir.read_checkpoint(which) {
+                    Ok(offsets) => offsets.into_iter().collect(),
+                    Err(LogError::Format { .. }) => continue,
+                    Err(error) => return Err(error),
+                },
             };
+            if offsets.remove(name).is_none() {
+                continue;
+            }
             self.write(which, offsets)?;
         }
         Ok(())

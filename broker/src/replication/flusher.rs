@@ -83,6 +83,10 @@ impl Replica {
         };
         let now_ms = self.now_ms();
         let mut state = self.lock();
+        if state.closed {
+            // Its directory may be that of another log by now.
+            return;
+        }
         if let Err(error) = state.log.finish_flush(flushed) {
             drop(state);
             return self.fail(&error);

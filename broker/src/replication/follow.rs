@@ -38,6 +38,7 @@ impl Replica {
         let session = self.shared.next_session();
         state.session = session;
         let last_epoch = state.log.leader_epochs().latest_epoch();
+        let log_start = state.log.log_start_offset();
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {
             return None;
@@ -50,7 +51,7 @@ impl Replica {
             leader_epoch: follower.leader_epoch().0,
             fetch_offset: log.end.0,
             last_fetched_epoch: convert::epoch_number(last_epoch),
-            log_start_offset: log.start.0,
+            log_start_offset: log_start.0,
             session,
         })
     }
@@ -63,7 +64,10 @@ impl Replica {
     }
 
     /// The leader's answer to a start.
-    pub(crate) fn on_start_answer(&self, message: &proto::PartitionAnswer) -> FollowStep {
+    pub(crate) fn on_start_answer(
+        self: &Arc<Self>,
+        message: &proto::PartitionAnswer,
+    ) -> FollowStep {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed || message.session != state.session {
@@ -84,7 +88,13 @@ impl Replica {
             SubscribeVerdict::Matched { moved } => {
                 let log_start = Offset(message.log_start_offset);
                 self.after_leader_position(state, epoch, moved, log_start);
-                FollowStep::Nothing
+                let durable = self.durable_end(state);
+                if durable < state.log.log_end_offset() {
+                    // What it has from before counts once it is durable here.
+                    self.shared.flush.request(self);
+                }
+                // Where the log begins and how much of it is durable the subscription did not say.
+                FollowStep::Progress(self.progress(state, durable))
             }
             SubscribeVerdict::Truncate(truncation) => match self.truncate(state, truncation) {
                 Ok(()) => FollowStep::Start,
@@ -170,32 +180,40 @@ impl Replica {
     pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) -> FollowStep {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let epoch = LeaderEpoch(position.leader_epoch);
-        let before = state.log.log_start_offset();
-        if let Some(follower) = state.core.follower_mut() {
-            let moved = follower.on_high_watermark(epoch, Offset(position.high_watermark));
-            let log_start = Offset(position.log_start_offset);
-            self.after_leader_position(state, epoch, moved, log_start);
-        }
-        if state.closed || state.log.log_start_offset() == before {
+        if state.closed {
             return FollowStep::Nothing;
         }
+        let epoch = LeaderEpoch(position.leader_epoch);
+        let Some(follower) = state.core.follower_mut() else {
+            return FollowStep::Nothing;
+        };
+        let moved = follower.on_high_watermark(epoch, Offset(position.high_watermark));
+        let log_start = Offset(position.log_start_offset);
+        if !self.after_leader_position(state, epoch, moved, log_start) {
+            return FollowStep::Nothing;
+        }
+        let durable = self.durable_end(state);
+        FollowStep::Progress(self.progress(state, durable))
+    }
+
+    /// Up to where the log may be acknowledged.
+    fn durable_end(&self, state: &State) -> Offset {
         let end = state.log.log_end_offset();
-        let end = if self.shared.await_flush {
+        if self.shared.await_flush {
             end.min(state.log.recovery_point())
         } else {
             end
-        };
-        FollowStep::Progress(self.progress(state, end))
+        }
     }
 
+    /// Whether the leader's log begins later than this one did.
     fn after_leader_position(
         &self,
         state: &mut State,
         epoch: LeaderEpoch,
         moved: Option<HighWatermarkMove>,
         log_start: Offset,
-    ) {
+    ) -> bool {
         state.after_move(moved);
         let delete_to = state
             .core
@@ -206,6 +224,7 @@ impl Replica {
         {
             self.fail(&error);
         }
+        delete_to.is_some()
     }
 
     /// The progress message for a log that ends (durably, where that counts) at `end`.

@@ -471,7 +471,8 @@ impl Link {
             proto::StreamChange::ToLive => StreamKind::Live,
             proto::StreamChange::Unspecified => return,
         };
-        if kind == self.kind {
+        let current = self.state.lock().wanted.get(&key_of(replica)).cloned();
+        if kind == self.kind || !current.is_some_and(|current| Arc::ptr_eq(&current, replica)) {
             return;
         }
         if let Some(links) = links.upgrade() {

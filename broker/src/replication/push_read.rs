@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_core::partition::{FollowerSession, LogPosition, SubscriptionAnswer};
+use broker_core::partition::{AckOutcome, FollowerSession, LogPosition, SubscriptionAnswer};
 use broker_log::{LogError, ReadOutcome, ReadPlan, RealVfs};
 use bytes::Bytes;
 use rpc::replication::v1 as proto;
@@ -87,12 +87,16 @@ impl Replica {
             return None;
         };
         if far {
+            // It subscribes again, on the other stream; should it not, nobody ends this session.
+            let ended = leader.on_unsubscribe(now_ms, subscription.session());
+            state.after_move(outcome.moved);
+            state.after_move(ended);
             message.change_stream = proto::StreamChange::ToCatchUp.into();
             stream.answer(message);
             return None;
         }
         stream.answer(message);
-        let push = Arc::new(PushPartition::new(
+        let push = PushPartition::new(
             Arc::clone(replica),
             Arc::clone(stream),
             subscription.session,
@@ -103,22 +107,8 @@ impl Replica {
                 high_watermark,
                 log_start,
             },
-        ));
-        state.pushes.retain(|other| {
-            let replaced = other.stream.peer == stream.peer;
-            if replaced {
-                other.close();
-            }
-            !replaced
-        });
-        state.pushes.push(Arc::clone(&push));
-        state.after_move(outcome.moved);
-        state.settle_deletes();
-        if outcome.may_join {
-            replica.propose(state);
-        }
-        push.mark();
-        Some(push)
+        );
+        Some(begin(state, Arc::new(push), outcome))
     }
 
     /// Ends a push: the follower stopped it or its stream ended.
@@ -186,6 +176,25 @@ impl Replica {
             }
         }
     }
+}
+
+/// A follower was accepted: it is pushed to instead of what it had before.
+fn begin(state: &mut State, push: Arc<PushPartition>, outcome: AckOutcome) -> Arc<PushPartition> {
+    state.pushes.retain(|other| {
+        let replaced = other.stream.peer == push.stream.peer;
+        if replaced {
+            other.close();
+        }
+        !replaced
+    });
+    state.pushes.push(Arc::clone(&push));
+    state.after_move(outcome.moved);
+    state.settle_deletes();
+    if outcome.may_join {
+        push.replica.propose(state);
+    }
+    push.mark();
+    push
 }
 
 /// Whether more than `bytes` lie after the offset, taking the records of the log as equally large, and it is not in

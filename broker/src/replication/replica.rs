@@ -258,6 +258,8 @@ impl Replica {
             RoleChange::StillLeader { moved } => {
                 let moved = *moved;
                 state.after_move(moved);
+                // A replica may have gone.
+                state.settle_deletes();
                 self.propose(&mut state);
             }
             RoleChange::BecameFollower {
@@ -300,6 +302,8 @@ impl Replica {
             state.after_move(moved);
             self.propose(&mut state);
         }
+        // Nobody waits for a broker that is fenced.
+        state.settle_deletes();
     }
 
     /// Asks for ISR changes that are due: lagging members, caught-up replicas, proposals without an answer.

@@ -300,12 +300,13 @@ impl Leader {
         (self.high_watermark.get() >= self.epoch_start).then(|| self.high_watermark.get())
     }
 
-    /// The smallest log start offset of all live replicas: up to where a DeleteRecords is done everywhere.
+    /// The smallest log start offset of all live replicas: up to where a DeleteRecords is done everywhere. One that is
+    /// between two subscriptions lives as long as the metadata says so.
     #[must_use]
     pub fn low_watermark(&self) -> Offset {
         self.followers
             .iter()
-            .filter(|f| f.session.is_some())
+            .filter(|f| f.eligible || f.session.is_some())
             .map(|f| f.log_start)
             .fold(self.log.start, Offset::min)
     }
@@ -404,7 +405,13 @@ impl Leader {
         follower.last_ack = None;
         // A follower that lost its tail in a crash may come back with a smaller LEO.
         follower.log_end = None;
-        let outcome = self.progress(now_ms, subscription.node, position, subscription.log_start);
+        follower.log_start = subscription.log_start;
+        let outcome = if self.config.await_flush {
+            // Its log ends there, but how much of it is durable it has yet to say.
+            AckOutcome::default()
+        } else {
+            self.progress(now_ms, subscription.node, position, subscription.log_start)
+        };
         SubscriptionAnswer::Accepted {
             fetch_offset: position,
             last_fetched_epoch: subscription.last_fetched_epoch,

@@ -307,6 +307,28 @@ fn with_fsync_the_leaders_own_end_counts_when_it_is_flushed() {
     assert_eq!(moved.map(|moved| moved.to), Some(Offset(11)));
 }
 
+#[test]
+fn with_fsync_a_subscription_says_nothing_of_what_is_durable() {
+    let config = PartitionConfig {
+        await_flush: true,
+        ..PartitionConfig::default()
+    };
+    let registration = registration(5, &[0, 1]);
+    let mut leader = Leader::new(NodeId(0), config, &registration, position(10), Offset(4), 0);
+    assert_eq!(leader.on_flushed(1, Offset(10)), None);
+    let subscription = subscription(1, 1, 10, 3);
+    let SubscriptionAnswer::Accepted { outcome, .. } =
+        leader.on_subscribe(2, &subscription, &history())
+    else {
+        panic!("the logs match");
+    };
+    assert_eq!(outcome, AckOutcome::default());
+    assert_eq!(leader.high_watermark(), Offset(4));
+    let epoch = leader.leader_epoch();
+    let told = leader.on_follower_ack(3, subscription.session(), epoch, position(7));
+    assert_eq!(told.moved.map(|moved| moved.to), Some(Offset(7)));
+}
+
 #[track_caller]
 fn check_subscription(offset: i64, last_epoch: i32, expected: Option<(i32, i64)>) {
     let mut leader = leader(1, &[0]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use types::{Offset, TopicId, TopicPartition};
 
 use super::fixture::{ROOT, dir, fill, partition, small};
-use crate::faulty::FaultyVfs;
+use crate::faulty::{Faults, FaultyVfs};
 use crate::{Log, LogDir, OffsetCheckpoint, OffsetCheckpoints, OpenMode, Vfs};
 
 fn other() -> TopicPartition {
@@ -75,6 +75,25 @@ fn a_checkpoint_is_written_when_it_changes_and_only_then() {
         .forget(&TopicPartition::new("unknown", 0))
         .unwrap();
     assert_eq!(vfs.operations(), before);
+}
+
+#[test]
+fn a_checkpoint_whose_last_write_failed_forgets_what_its_file_says() {
+    let vfs = FaultyVfs::new(1);
+    let mut checkpoints = all_at(&vfs, 100);
+    let which = OffsetCheckpoint::LogStart;
+    vfs.set_faults(Faults {
+        error_at: Some(vfs.operations() + 1),
+        ..Faults::default()
+    });
+    let offsets = BTreeMap::from([(partition(), Offset(120))]);
+    checkpoints.write(which, offsets).unwrap_err();
+    vfs.set_faults(Faults::default());
+    checkpoints.forget(&partition()).unwrap();
+    let (root, _) = LogDir::open(vfs.clone(), ROOT).unwrap();
+    let left = root.read_checkpoint(which).unwrap();
+    assert_eq!(left.get(&partition()), None);
+    assert_eq!(left.get(&other()), Some(&Offset(7)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::{CleanupPolicy, Durability, TopicSettings};
-use types::{ErrorCode, Offset};
+use types::{ErrorCode, NodeId, Offset};
 
 use super::cluster::{Cluster, LONG, batch, fetch, until};
 use crate::replication::{DeleteBefore, TopicIdPartition};
@@ -69,13 +69,33 @@ async fn a_replica_that_is_gone_is_not_waited_for_and_follows_when_it_is_back() 
     let (mut cluster, topic) = with_five_records(&[0, 1], TopicSettings::default()).await;
     cluster.stop_node(1).await;
     let to = DeleteBefore::Offset(Offset(4));
-    assert_eq!(delete(&cluster, 0, &topic, to, LONG).await, Ok(Offset(4)));
+    let manager = cluster.manager(0).clone();
+    let wanted = vec![(topic.clone(), to)];
+    let waiting = tokio::spawn(async move { manager.delete_records(wanted, LONG).await });
+    until("the leader's log begins there", || {
+        log_start(&cluster, 0, &topic) == Offset(4)
+    })
+    .await;
+    assert!(
+        !waiting.is_finished(),
+        "the metadata says that the other lives"
+    );
+    let replica = cluster.manager(0).find(&topic).unwrap();
+    replica.set_eligible(NodeId(1), false);
+    assert_eq!(waiting.await.unwrap(), [Ok(Offset(4))]);
+
     cluster.start_node(1).await;
     cluster.controller.publish(&topic, &[]);
     until("the other begins there, too", || {
         log_start(&cluster, 1, &topic) == Offset(4)
     })
     .await;
+    // And says so, though nothing is written.
+    replica.set_eligible(NodeId(1), true);
+    let all = delete(&cluster, 0, &topic, DeleteBefore::HighWatermark, LONG);
+    assert_eq!(all.await, Ok(Offset(5)));
+    let again = delete(&cluster, 0, &topic, to, LONG);
+    assert_eq!(again.await, Ok(Offset(5)));
 }
 
 /// Trap 8 of the broker's specification: a deletion inside the active segment.
