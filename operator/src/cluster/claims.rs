@@ -75,8 +75,7 @@ impl Mark<'_> {
             name: name.clone(),
             source: Box::new(source),
         };
-        let ours =
-            ListParams::default().labels(&format!("{}={}", names::CLUSTER_LABEL, self.owner.name));
+        let ours = ListParams::default().labels(&names::selector(&self.owner.name));
         let mut claim = Cow::Borrowed(claim);
         for _ in 0..TRIES {
             let Some(patch) = self.patch(&claim) else {
