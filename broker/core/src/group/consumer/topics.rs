@@ -17,7 +17,7 @@ pub struct Topic {
 
 /// The topics of the cluster at one moment.
 pub trait Topics: fmt::Debug + Send + Sync {
-    /// Differs whenever the topics do.
+    /// Larger than that of the topics before, whenever one came, went or grew.
     fn version(&self) -> u64;
     /// The topic of that name.
     fn find(&self, name: &str) -> Option<Topic>;
@@ -27,7 +27,7 @@ pub trait Topics: fmt::Debug + Send + Sync {
 
 impl Topics for MetadataImage {
     fn version(&self) -> u64 {
-        self.offset()
+        self.topics_version()
     }
 
     fn find(&self, name: &str) -> Option<Topic> {
