@@ -289,7 +289,10 @@ fn the_version_of_the_topics_moves_when_one_comes_goes_or_grows_and_at_nothing_e
     let steps = [
         (topic("a", 1), true),
         (partition(1, 0, &[1, 2]), true),
-        (change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])), false),
+        (
+            change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])),
+            false,
+        ),
         (broker(1, 2), false),
         (config(ConfigResource::Topic("a".into()), Some("1")), false),
         (partition(1, 1, &[2]), true),

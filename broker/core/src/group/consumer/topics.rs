@@ -25,6 +25,24 @@ pub trait Topics: fmt::Debug + Send + Sync {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 }
 
+/// What is known of the topics before anybody has said.
+#[derive(Debug)]
+pub(in crate::group) struct NoTopics;
+
+impl Topics for NoTopics {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn find(&self, _: &str) -> Option<Topic> {
+        None
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(std::iter::empty())
+    }
+}
+
 impl Topics for MetadataImage {
     fn version(&self) -> u64 {
         self.topics_version()
