@@ -162,8 +162,8 @@ impl Group {
         };
         if !effects.records.is_empty() {
             let mut records = Vec::with_capacity(effects.records.len() + 1);
-            if consumer.state().is_blank() && self.generation > 0 {
-                // An empty classic group becomes one of this kind.
+            if self.generation > 0 {
+                // An empty classic group becomes one of this kind, or the log still holds what was left of one.
                 records.push(self.tombstone());
             }
             records.extend(effects.records.into_iter().map(GroupRecord::Consumer));
@@ -176,26 +176,28 @@ impl Group {
         }
     }
 
-    /// Makes an empty consumer group a classic one.
+    /// Whether a member of the classic protocol may join.
     ///
     /// # Errors
-    /// What a member that wants to join by the classic protocol is told otherwise.
-    pub(super) fn become_classic(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorCode> {
-        let Some(consumer) = &self.consumer else {
-            return Ok(());
-        };
-        if consumer.is_busy() {
-            return Err(ErrorCode::CoordinatorNotAvailable); // comes again when it is known who is there
+    /// What it is told otherwise.
+    pub(super) fn may_become_classic(&self) -> Result<(), ErrorCode> {
+        match &self.consumer {
+            // Comes again when it is known who is there.
+            Some(consumer) if consumer.is_busy() => Err(ErrorCode::CoordinatorNotAvailable),
+            Some(consumer) if consumer.group_state() != GroupState::Empty => {
+                Err(ErrorCode::InconsistentGroupProtocol)
+            }
+            Some(_) | None => Ok(()),
         }
-        if consumer.group_state() != GroupState::Empty {
-            return Err(ErrorCode::InconsistentGroupProtocol);
-        }
+    }
+
+    /// Makes an empty consumer group a classic one, now that somebody gets in.
+    pub(super) fn become_classic(&mut self, cx: &mut Context<'_>) {
         let records = self.consumer_tombstones();
         self.consumer = None;
         if !records.is_empty() {
             cx.append(records, PendingAppend::Unwatched);
         }
-        Ok(())
     }
 
     pub(super) fn consumer_tombstones(&self) -> Vec<GroupRecord> {
@@ -215,6 +217,15 @@ impl Group {
     /// The group is not a classic one any more.
     fn forget_generation(&mut self) {
         self.generation = 0;
+        self.forget_members();
+    }
+
+    /// The log says that the group is a consumer group. What it said of a classic one before is over; the generation
+    /// stays known, so that its record is taken back.
+    pub(super) fn forget_members(&mut self) {
+        self.state = GroupState::Empty;
+        self.members.clear();
+        self.static_members.clear();
         self.protocol_type = None;
         self.protocol = None;
         self.leader = None;
@@ -260,6 +271,9 @@ impl Group {
         request: &CommitRequest,
     ) -> Option<Result<(), ErrorCode>> {
         let consumer = self.consumer.as_ref()?;
+        if request.generation.is_none() && consumer.group_state() == GroupState::Empty {
+            return Some(Ok(()));
+        }
         let epoch = request.generation.unwrap_or(-1);
         let result = consumer.check_member_epoch(&request.member_id, epoch);
         Some(result.map_err(|error| match error {
