@@ -55,6 +55,7 @@ async fn heartbeat(
     request: &ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
     let loading = [
+        ErrorCode::CoordinatorNotAvailable.code(),
         ErrorCode::CoordinatorLoadInProgress.code(),
         ErrorCode::NotCoordinator.code(),
     ];
