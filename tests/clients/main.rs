@@ -6,3 +6,4 @@ mod compacted_topic;
 mod consumer_groups;
 mod kafka_tools;
 mod round_trip;
+mod topic_configs;

@@ -126,6 +126,22 @@ impl Drop for Foreground {
     }
 }
 
+/// Ends a detached `up` on the `.tidemark` of a folder when dropped: a test that fails before its own `down` leaves nothing running.
+#[derive(Debug)]
+pub struct DownWhenDropped<'a>(pub &'a Path);
+
+impl Drop for DownWhenDropped<'_> {
+    fn drop(&mut self) {
+        // None may run any more, or the folder may be gone, which is what is wanted.
+        drop(
+            Command::new(crate::tidemark())
+                .arg("down")
+                .current_dir(self.0)
+                .output(),
+        );
+    }
+}
+
 /// Sends `signal` (`HUP`, `INT`, `TERM`, `KILL`) to a process.
 ///
 /// # Panics

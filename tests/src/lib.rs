@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test harness fails its test by panicking")]
 
+pub mod apache_kafka;
 pub mod client_programs;
 pub mod cluster;
 pub mod disk;
