@@ -260,6 +260,8 @@ impl ReplicaManager {
         }
         if self.inner().directory.has_waiting() {
             self.inner().directory.set_strays_aside()?;
+            // Nothing could be written down until now.
+            self.inner().shared.log_starts.notify_one();
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use super::flusher::UNFLUSHED_BYTES;
 use super::isr::IsrRequest;
+use super::log_starts::LogStart;
 use super::model::{
     LeaderChange, LeaderChangeKind, LeaderHint, PartitionError, PartitionSnapshot, TopicIdPartition,
 };
@@ -95,6 +96,7 @@ pub(crate) struct State {
     pub(crate) flushes: ProduceWaiters,
     pub(crate) fetches: FetchWaiters,
     pub(crate) deletes: DeleteWaiters,
+    pub(crate) log_start: LogStart,
     /// Producers whose transaction is being asked for.
     pub(crate) verifying: Verifying,
     pub(crate) pushes: Vec<Arc<PushPartition>>,
@@ -173,6 +175,7 @@ impl Replica {
                 flushes: ProduceWaiters::default(),
                 fetches: FetchWaiters::default(),
                 deletes: DeleteWaiters::default(),
+                log_start: LogStart::default(),
                 verifying: Verifying::default(),
                 pushes: Vec::new(),
                 unflushed_bytes: 0,
@@ -489,9 +492,9 @@ impl State {
     /// Ends the DeleteRecords requests that all live replicas have carried out.
     pub(crate) fn settle_deletes(&mut self) {
         if !self.deletes.is_empty()
-            && let Some(leader) = self.core.leader()
+            && let Some(low_watermark) = self.low_watermark()
         {
-            self.deletes.complete(leader.low_watermark());
+            self.deletes.complete(low_watermark);
         }
     }
 
