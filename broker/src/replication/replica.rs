@@ -17,6 +17,7 @@ use config::TopicSettings;
 use parking_lot::{Mutex, MutexGuard};
 use types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
+use super::directory::set_aside;
 use super::flusher::UNFLUSHED_BYTES;
 use super::isr::IsrRequest;
 use super::log_starts::LogStart;
@@ -39,7 +40,7 @@ pub(crate) struct Replica {
     pub(crate) shared: Arc<Shared>,
     settings: ArcSwap<TopicSettings>,
     flush_queued: AtomicBool,
-    /// The log is deleted: those who still use its files will find them gone.
+    /// The log is deleted or set aside: those who still use its files will find them gone.
     deleted: AtomicBool,
     pub(crate) cleaning: Cleaning,
     state: Mutex<State>,
@@ -433,7 +434,14 @@ impl Replica {
         })
     }
 
-    /// Whether the log was deleted.
+    /// Sets the log of a closed replica aside, as one that is found at start and not named by the metadata.
+    pub(crate) fn set_log_aside(&self) -> Result<(), broker_log::LogError> {
+        let state = self.lock();
+        self.deleted.store(true, Ordering::Release);
+        set_aside(state.log.dir(), &self.partition.topic_id.to_string())
+    }
+
+    /// Whether the log was deleted, or set aside.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }
