@@ -153,14 +153,12 @@ fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_a
     );
     assert_eq!(sizes.matches("\"short-0\"").count(), 3, "{sizes}");
 
-    // The leader has written it down; followers do within some seconds.
-    let dirs = disk::log_dirs(&cluster.data_dir());
-    await_true("every broker has written it down", || {
-        dirs.iter().all(|dir| {
-            let file = dir.join("log-start-offset-checkpoint");
-            std::fs::read_to_string(file).is_ok_and(|text| text.contains("short 0 60"))
-        })
-    });
+    // Whoever leads afterwards has written it down.
+    for dir in disk::log_dirs(&cluster.data_dir()) {
+        let file = dir.join("log-start-offset-checkpoint");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(text.contains("short 0 60"), "{text}");
+    }
     let before: Vec<u32> = cluster.pods().iter().filter_map(|pod| pod.pid).collect();
     for pod in cluster.pods() {
         cluster.signal(&pod.name, "KILL");

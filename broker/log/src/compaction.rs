@@ -13,6 +13,7 @@ mod batches;
 mod filter;
 mod offset_map;
 mod recopy;
+mod room;
 pub(crate) mod swap;
 mod transactions;
 
@@ -23,6 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use types::Offset;
 
 pub use backlog::Backlog;
+pub use room::Room;
 
 use crate::vfs::Vfs;
 use crate::{Log, LogError};
@@ -31,10 +33,11 @@ use batches::Batches;
 use filter::{ActiveProducers, Filter};
 use offset_map::OffsetMap;
 use recopy::{Recopied, discard, recopy};
+use room::reserve;
 use transactions::Transactions;
 
 /// What a cleaner may use.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CompactionSettings {
     /// `log.cleaner.dedupe.buffer.size` for one cleaner: the most bytes of the offset map.
     pub map_bytes: u64,
@@ -44,6 +47,8 @@ pub struct CompactionSettings {
     pub buffer_bytes: usize,
     /// How many bytes of the disk a copy leaves free for others.
     pub left_free: u64,
+    /// That of the disk: the same for all cleaners of it.
+    pub room: Room,
     /// A secret number, other in each process.
     pub hash_seed: u64,
 }
@@ -88,7 +93,7 @@ pub enum Compaction {
     NoRoom {
         /// Bytes that have to be free for it.
         needed: u64,
-        /// Bytes that are.
+        /// Bytes that are, and are not for copies that others make.
         free: u64,
     },
     /// The log was truncated, lost segments or went away meanwhile, or the caller wanted an end. The log is as sound as
@@ -205,7 +210,7 @@ fn run<V: Vfs, A: LogAccess<V>>(
     };
     // Before anything is read for nothing: the first group is copied whatever the map says.
     if let Some(first) = plan.groups(&plan.sources).first() {
-        check_room(plan, first, settings)?;
+        drop(reserve(plan, first, settings)?);
     }
     let map = build_map(plan, settings, pace, &mut stats)?;
     stats.map_utilization = map.utilization();
@@ -215,7 +220,7 @@ fn run<V: Vfs, A: LogAccess<V>>(
         .partition_point(|source| source.base < stats.to);
     let mut transactions = Transactions::new(plan.aborted.clone());
     for group in plan.groups(&plan.sources[..end]) {
-        check_room(plan, group, settings)?;
+        let _room = reserve(plan, group, settings)?;
         let mut filter = Filter {
             map: &map,
             transactions: &mut transactions,
@@ -243,23 +248,6 @@ fn run<V: Vfs, A: LogAccess<V>>(
     let to = stats.to;
     log.with(|log| log.set_first_dirty(plan.generation, to));
     Ok(stats)
-}
-
-/// Whether a copy of the group fits beside it, should compaction remove nothing: a disk that is full refuses producers.
-fn check_room<V: Vfs>(
-    plan: &Plan<V>,
-    group: &[Source],
-    settings: &CompactionSettings,
-) -> Result<(), Stop> {
-    let free = plan
-        .vfs
-        .free_bytes(&plan.dir)
-        .map_err(|source| LogError::io("look at", &plan.dir, source))?;
-    let needed = plan.room_for(group).saturating_add(settings.left_free);
-    if needed > free {
-        return Err(Stop::NoRoom { needed, free });
-    }
-    Ok(())
 }
 
 /// Makes the copy take the place of its group: the new names are durable before the old files go.

@@ -44,7 +44,7 @@ pub mod faulty;
 mod tests;
 
 pub use compaction::{
-    Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, Pace, compact,
+    Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, Pace, Room, compact,
 };
 pub use config::LogConfig;
 pub use error::LogError;

@@ -107,7 +107,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(DescribeProducers 0-0 => describe_producers),
     api!(DescribeTransactions 0-0 => describe_transactions),
     // Version 2 has a regular expression.
-    api!(ListTransactions 0-1 => list_transactions),
+    api!(ListTransactions 0-2 => list_transactions),
     api!(ConsumerGroupHeartbeat 0-1 => consumer_group_heartbeat),
     api!(ConsumerGroupDescribe 0-1 => consumer_group_describe),
     api!(ListConfigResources 0-1 => list_config_resources),

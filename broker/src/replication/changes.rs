@@ -60,14 +60,17 @@ impl ReplicaManager {
         }
         if changes.complete {
             self.inner().elsewhere.write().clear();
+            self.set_unnamed_aside(changes)?;
         }
         let mut deleted = Vec::new();
         for change in &changes.partitions {
             self.apply_partition(change, &mut deleted)?;
         }
         self.remove_files(deleted)?;
-        if changes.complete {
-            self.remove_unnamed(changes)?;
+        if changes.complete && self.inner().directory.has_waiting() {
+            self.inner().directory.set_strays_aside()?;
+            // Nothing could be written down until now.
+            self.inner().shared.log_starts.notify_one();
         }
         if !changes.eligible.is_empty() || !changes.partitions.is_empty() {
             self.inner().links.retry_now();
@@ -211,6 +214,11 @@ impl ReplicaManager {
 
     /// Ends a replica that follows nobody any more and deletes its log, but for the files.
     fn delete_replica(&self, replica: &Replica) -> Result<Deleted, LogError> {
+        self.end_replica(replica);
+        replica.delete_log(self.inner().directory.dir())
+    }
+
+    fn end_replica(&self, replica: &Replica) {
         let inner = self.inner();
         let topic = replica.partition.topic_id;
         let key = (topic, replica.partition.partition);
@@ -222,7 +230,6 @@ impl ReplicaManager {
                 names.remove(&replica.partition.name);
             }
         }
-        replica.delete_log(inner.directory.dir())
     }
 
     /// Removes the files of deleted logs, which may take longer than anybody should wait for.
@@ -242,9 +249,9 @@ impl ReplicaManager {
         Ok(())
     }
 
-    /// What the whole metadata does not name: replicas of topics that are gone (deleted while this broker missed it),
-    /// and logs that were found and never taken.
-    fn remove_unnamed(&self, changes: &ReplicaChanges) -> Result<(), LogError> {
+    /// Replicas that the whole metadata does not name, of topics that were deleted while this broker missed it. To be done
+    /// before logs are made: a topic may be there again under its name.
+    fn set_unnamed_aside(&self, changes: &ReplicaChanges) -> Result<(), LogError> {
         let named: HashSet<PartitionKey> = changes
             .partitions
             .iter()
@@ -254,12 +261,9 @@ impl ReplicaManager {
             let key = (replica.partition.topic_id, replica.partition.partition);
             if !named.contains(&key) {
                 self.unfollow(replica.followed_leader(), &replica);
-                replica.close();
-                self.inner().replicas.write().remove(&key);
+                self.end_replica(&replica);
+                replica.set_log_aside()?;
             }
-        }
-        if self.inner().directory.has_waiting() {
-            self.inner().directory.set_strays_aside()?;
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use broker_core::cleaning::{Setback, pause_ms};
 use broker_log::{
-    Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, LogError, RealVfs, compact,
+    Backlog, Compaction, CompactionSettings, CompactionStats, LogAccess, LogError, RealVfs, Room,
+    compact,
 };
 use config::BrokerSettings;
 use parking_lot::{Condvar, Mutex};
@@ -111,6 +112,7 @@ impl Cleaners {
                 buffer_bytes: (buffers / share / 2).max(4096),
                 hash_seed: rand::random(),
                 left_free: LEFT_FREE,
+                room: Room::default(),
             },
             state: Mutex::new(State {
                 last: vec![None; threads],

@@ -1,7 +1,7 @@
 //! How do records go before their time (DeleteRecords, KIP-107)?
 //!
-//! The leader moves the start of its log, writes that down and tells its followers; the request is answered when the
-//! logs of all live replicas begin there.
+//! The leader moves the start of its log and tells its followers; the request is answered when all live replicas have
+//! written down that their logs begin there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use types::{ErrorCode, Offset};
 
-use super::housekeeping;
+use super::log_starts;
 use super::manager::ReplicaManager;
 use super::model::TopicIdPartition;
 use super::replica::Replica;
@@ -29,7 +29,7 @@ type Begun = (Arc<Replica>, oneshot::Receiver<Outcome>);
 
 impl ReplicaManager {
     /// Deletes records from the beginning of partitions; one result each, in order: the smallest log start offset of all
-    /// live replicas.
+    /// live replicas, as it is written down there.
     ///
     /// # Errors
     /// Kafka's codes: `OFFSET_OUT_OF_RANGE` above the HW, `POLICY_VIOLATION` for a topic that is only compacted,
@@ -70,11 +70,8 @@ impl ReplicaManager {
                 Ok((replica, waiting))
             })
             .collect();
-        // Until the metadata has named all logs, the file still speaks of those that wait.
-        let named_all = !self.inner().directory.has_waiting();
-        if named_all
-            && begun.iter().any(Result::is_ok)
-            && let Err(error) = housekeeping::write_log_starts(self)
+        if begun.iter().any(Result::is_ok)
+            && let Err(error) = log_starts::write(self)
         {
             self.inner().shared.fail(&error);
             for one in &mut begun {
@@ -88,7 +85,7 @@ impl ReplicaManager {
 }
 
 impl Replica {
-    /// Moves the start of the log; what it gives completes when all live replicas have followed.
+    /// Moves the start of the log; what it gives completes when all live replicas, this one too, have written that down.
     fn begin_delete(&self, before: DeleteBefore) -> Result<oneshot::Receiver<Outcome>, ErrorCode> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -130,6 +127,5 @@ async fn finished(
         Err(_) => return Err(ErrorCode::RequestTimedOut),
     }
     let state = replica.lock();
-    let leader = state.core.leader().ok_or(ErrorCode::NotLeaderOrFollower)?;
-    Ok(leader.low_watermark())
+    state.low_watermark().ok_or(ErrorCode::NotLeaderOrFollower)
 }

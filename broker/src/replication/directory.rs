@@ -201,7 +201,8 @@ impl Directory {
     }
 }
 
-fn set_aside(dir: &Path, id: &str) -> Result<(), LogError> {
+/// Renames the directory of a log that the metadata does not know.
+pub(crate) fn set_aside(dir: &Path, id: &str) -> Result<(), LogError> {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{id}-stray"));
     let to = dir.with_file_name(name);

@@ -38,7 +38,7 @@ impl Replica {
         let session = self.shared.next_session();
         state.session = session;
         let last_epoch = state.log.leader_epochs().latest_epoch();
-        let log_start = state.log.log_start_offset();
+        let log_start = self.log_start_for_leader(&state);
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {
             return None;
@@ -118,6 +118,7 @@ impl Replica {
             Truncation::FullyAndStartAt(offset) => state.log.truncate_fully_and_start_at(offset)?,
         }
         state.tail.clear();
+        state.log_start.on_truncated();
         let after = position_of(&state.log);
         tracing::info!(
             partition = %self.partition,
@@ -176,28 +177,23 @@ impl Replica {
         FollowStep::Progress(self.progress(state, end))
     }
 
-    /// The HW or the log start of the leader moved. A log start is answered: a DeleteRecords may wait for it.
-    pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) -> FollowStep {
+    /// The HW or the log start of the leader moved. A log start is answered once it is written down here.
+    pub(crate) fn on_leader_position(&self, position: &proto::LeaderPosition) {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {
-            return FollowStep::Nothing;
+            return;
         }
         let epoch = LeaderEpoch(position.leader_epoch);
         let Some(follower) = state.core.follower_mut() else {
-            return FollowStep::Nothing;
+            return;
         };
         let moved = follower.on_high_watermark(epoch, Offset(position.high_watermark));
-        let log_start = Offset(position.log_start_offset);
-        if !self.after_leader_position(state, epoch, moved, log_start) {
-            return FollowStep::Nothing;
-        }
-        let durable = self.durable_end(state);
-        FollowStep::Progress(self.progress(state, durable))
+        self.after_leader_position(state, epoch, moved, Offset(position.log_start_offset));
     }
 
     /// Up to where the log may be acknowledged.
-    fn durable_end(&self, state: &State) -> Offset {
+    pub(crate) fn durable_end(&self, state: &State) -> Offset {
         let end = state.log.log_end_offset();
         if self.shared.await_flush {
             end.min(state.log.recovery_point())
@@ -206,25 +202,21 @@ impl Replica {
         }
     }
 
-    /// Whether the leader's log begins later than this one did.
     fn after_leader_position(
         &self,
         state: &mut State,
         epoch: LeaderEpoch,
         moved: Option<HighWatermarkMove>,
         log_start: Offset,
-    ) -> bool {
+    ) {
         state.after_move(moved);
         let delete_to = state
             .core
             .follower_mut()
             .and_then(|follower| follower.on_leader_log_start(epoch, log_start));
-        if let Some(offset) = delete_to
-            && let Err(error) = state.log.advance_log_start_offset(offset)
-        {
-            self.fail(&error);
+        if let Some(offset) = delete_to {
+            self.delete_below(state, offset);
         }
-        delete_to.is_some()
     }
 
     /// The progress message for a log that ends (durably, where that counts) at `end`.
@@ -234,7 +226,7 @@ impl Replica {
             partition: self.partition.partition,
             leader_epoch: state.core.leader_epoch().map_or(-1, |epoch| epoch.0),
             log_end_offset: end.0,
-            log_start_offset: state.log.log_start_offset().0,
+            log_start_offset: self.log_start_for_leader(state).0,
             session: state.session,
         }
     }

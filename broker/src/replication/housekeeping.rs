@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use types::{Offset, TopicPartition};
 
+use super::log_starts;
 use super::manager::ReplicaManager;
 use super::replica::Replica;
 use super::shared::{stopped, wall_ms};
@@ -47,7 +48,10 @@ pub(crate) async fn run(
 }
 
 /// Runs a pass over the disk off the runtime's threads; an error stops the broker.
-async fn on_disk(manager: &ReplicaManager, pass: fn(&ReplicaManager) -> Result<(), LogError>) {
+pub(crate) async fn on_disk(
+    manager: &ReplicaManager,
+    pass: fn(&ReplicaManager) -> Result<(), LogError>,
+) {
     let running = manager.clone();
     // The task cannot panic and is never cancelled.
     let done = tokio::task::spawn_blocking(move || pass(&running)).await;
@@ -103,6 +107,7 @@ fn checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
         return Ok(());
     }
     write_cleaner_checkpoint(manager)?;
+    log_starts::write(manager)?;
     let mut checkpoints = manager.inner().directory.checkpoints();
     let all: Vec<_> = manager
         .all_replicas()
@@ -112,7 +117,7 @@ fn checkpoint(manager: &ReplicaManager) -> Result<(), LogError> {
     write_positions(&mut checkpoints, &all)
 }
 
-/// Writes down what is not the cleaners'.
+/// Writes down how far logs are durable and replicated.
 fn write_positions(
     checkpoints: &mut OffsetCheckpoints<RealVfs>,
     all: &[Positions],
@@ -122,7 +127,6 @@ fn write_positions(
             .map(|one| (one.name.clone(), of(one)))
             .collect::<BTreeMap<_, _>>()
     };
-    checkpoints.write(OffsetCheckpoint::LogStart, offsets(|one| one.log_start))?;
     let recovery = offsets(|one| one.recovery_point);
     checkpoints.write(OffsetCheckpoint::RecoveryPoint, recovery)?;
     let watermarks = offsets(|one| one.high_watermark);
@@ -151,18 +155,6 @@ pub(crate) fn write_cleaner_checkpoint(manager: &ReplicaManager) -> Result<(), L
         }
     }
     Ok(())
-}
-
-/// Writes down where logs begin. Also done before a DeleteRecords is answered: what was deleted does not come back.
-pub(crate) fn write_log_starts(manager: &ReplicaManager) -> Result<(), LogError> {
-    // What was read last is written last.
-    let mut checkpoints = manager.inner().directory.checkpoints();
-    let replicas = manager.all_replicas();
-    let starts = replicas.iter().map(|replica| {
-        let one = positions(replica);
-        (one.name, one.log_start)
-    });
-    checkpoints.write(OffsetCheckpoint::LogStart, starts.collect())
 }
 
 /// Retention, rolling, removal of deleted segments, expiry of producers.
@@ -210,6 +202,8 @@ pub(crate) fn close_all(manager: &ReplicaManager) -> Result<(), LogError> {
     let directory = &inner.directory;
     let mut checkpoints = directory.checkpoints();
     checkpoints.write(OffsetCheckpoint::Cleaner, cleaned(&all))?;
+    let starts = all.iter().map(|one| (one.name.clone(), one.log_start));
+    checkpoints.write(OffsetCheckpoint::LogStart, starts.collect())?;
     write_positions(&mut checkpoints, &all)?;
     let epoch = inner.shared.broker_epoch().0;
     directory

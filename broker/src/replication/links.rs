@@ -430,8 +430,7 @@ impl Link {
         }
         for position in &frame.positions {
             if let Some(replica) = self.replica(&position.topic_id, position.partition) {
-                let step = replica.on_leader_position(position);
-                steps.push((replica, step));
+                replica.on_leader_position(position);
             }
         }
         let mut reply = self.take_steps(links, steps, later);

@@ -32,7 +32,7 @@ use super::shared::{Identity, Shared, SharedParts, wall_ms};
 use super::transactions::TransactionRule;
 use super::validate::{Origin, prepare};
 use super::waiters::Outcome;
-use super::{flusher, housekeeping};
+use super::{flusher, housekeeping, log_starts};
 
 /// What a replica manager is started with.
 #[derive(Debug, Clone)]
@@ -159,7 +159,7 @@ impl ReplicaManager {
             .start(&manager)
             .map_err(StartError::Thread)?;
         let stopping = || manager.0.shutdown.subscribe();
-        // Both end with `stop`.
+        // All end with `stop`.
         runtime.spawn(isr::run(
             manager.clone(),
             controller,
@@ -173,6 +173,7 @@ impl ReplicaManager {
             ),
             stopping(),
         ));
+        runtime.spawn(log_starts::run(manager.clone(), stopping()));
         Ok(manager)
     }
 

@@ -51,6 +51,8 @@ mod cleaner;
 
 mod housekeeping;
 
+mod log_starts;
+
 mod shared;
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ use config::TopicSettings;
 use parking_lot::{Mutex, MutexGuard};
 use types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
+use super::directory::set_aside;
 use super::flusher::UNFLUSHED_BYTES;
 use super::isr::IsrRequest;
+use super::log_starts::LogStart;
 use super::model::{
     LeaderChange, LeaderChangeKind, LeaderHint, PartitionError, PartitionSnapshot, TopicIdPartition,
 };
@@ -38,7 +40,7 @@ pub(crate) struct Replica {
     pub(crate) shared: Arc<Shared>,
     settings: ArcSwap<TopicSettings>,
     flush_queued: AtomicBool,
-    /// The log is deleted: those who still use its files will find them gone.
+    /// The log is deleted or set aside: those who still use its files will find them gone.
     deleted: AtomicBool,
     pub(crate) cleaning: Cleaning,
     state: Mutex<State>,
@@ -95,6 +97,7 @@ pub(crate) struct State {
     pub(crate) flushes: ProduceWaiters,
     pub(crate) fetches: FetchWaiters,
     pub(crate) deletes: DeleteWaiters,
+    pub(crate) log_start: LogStart,
     /// Producers whose transaction is being asked for.
     pub(crate) verifying: Verifying,
     pub(crate) pushes: Vec<Arc<PushPartition>>,
@@ -173,6 +176,7 @@ impl Replica {
                 flushes: ProduceWaiters::default(),
                 fetches: FetchWaiters::default(),
                 deletes: DeleteWaiters::default(),
+                log_start: LogStart::default(),
                 verifying: Verifying::default(),
                 pushes: Vec::new(),
                 unflushed_bytes: 0,
@@ -430,7 +434,14 @@ impl Replica {
         })
     }
 
-    /// Whether the log was deleted.
+    /// Sets the log of a closed replica aside, as one that is found at start and not named by the metadata.
+    pub(crate) fn set_log_aside(&self) -> Result<(), broker_log::LogError> {
+        let state = self.lock();
+        self.deleted.store(true, Ordering::Release);
+        set_aside(state.log.dir(), &self.partition.topic_id.to_string())
+    }
+
+    /// Whether the log was deleted, or set aside.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }
@@ -489,9 +500,9 @@ impl State {
     /// Ends the DeleteRecords requests that all live replicas have carried out.
     pub(crate) fn settle_deletes(&mut self) {
         if !self.deletes.is_empty()
-            && let Some(leader) = self.core.leader()
+            && let Some(low_watermark) = self.low_watermark()
         {
-            self.deletes.complete(leader.low_watermark());
+            self.deletes.complete(low_watermark);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use types::{BrokerEpoch, NodeId};
 
 use super::flusher::FlushQueue;
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<TailBudget>,
     pub(crate) isr: mpsc::Sender<IsrRequest>,
     pub(crate) flush: FlushQueue,
+    /// Some log begins elsewhere than it is written down.
+    pub(crate) log_starts: Notify,
     pub(crate) changes: broadcast::Sender<LeaderChange>,
     broker_epoch: AtomicI64,
     sessions: AtomicU64,
@@ -92,6 +94,7 @@ impl Shared {
             budget: TailBudget::new(parts.tail_cache_bytes),
             isr: parts.isr,
             flush: FlushQueue::default(),
+            log_starts: Notify::new(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             broker_epoch: AtomicI64::new(-1),
             sessions: AtomicU64::new(0),

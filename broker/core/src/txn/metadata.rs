@@ -219,8 +219,10 @@ impl TransactionMetadata {
             next.last_producer_epoch = Some(self.producer_epoch);
             next.producer_epoch = ProducerEpoch(self.producer_epoch.0.saturating_add(1));
         }
-        // With version 2 a transaction without partitions can be aborted.
-        next.start_ms = next.start_ms.or(Some(wall_ms));
+        if self.state != TransactionState::Ongoing {
+            // With version 2 a transaction without partitions can be aborted: it began now, not when the one before did.
+            next.start_ms = Some(wall_ms);
+        }
         next
     }
 

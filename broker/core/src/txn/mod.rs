@@ -23,6 +23,7 @@ mod describe;
 mod end;
 mod init;
 pub mod metadata;
+mod pattern;
 pub mod record;
 pub mod request;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tests;
 
 pub use coordinator::TransactionCoordinator;
 pub use metadata::{TransactionMetadata, TransactionState, TransactionVersion};
+pub use pattern::IdPattern;
 pub use record::TransactionRecord;
 pub use request::{Completion, Step, Write};
 

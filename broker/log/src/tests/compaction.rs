@@ -20,8 +20,8 @@ use super::fixture::{
 use super::model::marker;
 use crate::faulty::FaultyVfs;
 use crate::{
-    Compaction, CompactionSettings, CompactionStats, LogAccess, LogConfig, LogDir, LogError, Vfs,
-    compact,
+    Compaction, CompactionSettings, CompactionStats, LogAccess, LogConfig, LogDir, LogError, Room,
+    Vfs, compact,
 };
 use history::{Keyed, all_records};
 use world::World;
@@ -53,6 +53,7 @@ fn settings() -> CompactionSettings {
         buffer_bytes: 300,
         hash_seed: 5,
         left_free: 0,
+        room: Room::default(),
     }
 }
 

@@ -368,6 +368,19 @@ async fn administrators_see_open_transactions() {
     let mut client = Client::to(&solo).await;
     let listed = client.call(1, &ListTransactionsRequest::default()).await;
     assert_eq!(listed.transaction_states[0].transaction_state, "Ongoing");
+    for (pattern, error, count) in [
+        ("x|y", ErrorCode::None, 1),
+        ("y", ErrorCode::None, 0),
+        ("x(", ErrorCode::InvalidRegularExpression, 0),
+    ] {
+        let by_pattern = ListTransactionsRequest {
+            transactional_id_pattern: Some(pattern.to_owned()),
+            ..Default::default()
+        };
+        let listed = client.call(2, &by_pattern).await;
+        let answer = (listed.error_code, listed.transaction_states.len());
+        assert_eq!(answer, (error.code(), count), "{pattern}");
+    }
     let describe = DescribeTransactionsRequest {
         transactional_ids: vec!["x".to_owned(), "nobody".to_owned()],
         ..Default::default()

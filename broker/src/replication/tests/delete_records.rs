@@ -26,6 +26,17 @@ fn log_start(cluster: &Cluster, node: i32, topic: &TopicIdPartition) -> Offset {
     snapshot.map_or(Offset(-1), |snapshot| snapshot.log_start_offset)
 }
 
+/// A process that is killed now finds the log's start when it is back.
+fn assert_written(cluster: &Cluster, node: i32, start: i64) {
+    let root = cluster.dir.path().join(format!("node-{node}"));
+    let checkpoint = std::fs::read_to_string(root.join("log-start-offset-checkpoint"));
+    let want = format!("orders 0 {start}\n");
+    assert!(
+        checkpoint.is_ok_and(|text| text.contains(&want)),
+        "node {node}: {want}"
+    );
+}
+
 async fn with_five_records(nodes: &[i32], settings: TopicSettings) -> (Cluster, TopicIdPartition) {
     let count = i32::try_from(nodes.len()).unwrap();
     let cluster = Cluster::with(count, settings, Durability::Replicated).await;
@@ -43,6 +54,7 @@ async fn the_answer_comes_when_all_replicas_begin_there() {
     assert_eq!(delete(&cluster, 0, &topic, to, LONG).await, Ok(Offset(3)));
     for node in 0..3 {
         assert_eq!(log_start(&cluster, node, &topic), Offset(3), "node {node}");
+        assert_written(&cluster, node, 3);
     }
     let below = fetch(cluster.manager(0), &topic, 2).await;
     assert_eq!(below.error, ErrorCode::OffsetOutOfRange);
@@ -62,6 +74,7 @@ async fn with_fsync_the_followers_answer_too() {
     let all = delete(&cluster, 0, &topic, DeleteBefore::HighWatermark, LONG);
     assert_eq!(all.await, Ok(Offset(1)));
     assert_eq!(log_start(&cluster, 1, &topic), Offset(1));
+    assert_written(&cluster, 1, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,10 +117,7 @@ async fn what_was_deleted_does_not_come_back_with_the_next_start() {
     let (mut cluster, topic) = with_five_records(&[0], TopicSettings::default()).await;
     let to = DeleteBefore::Offset(Offset(2));
     assert_eq!(delete(&cluster, 0, &topic, to, LONG).await, Ok(Offset(2)));
-    // What a process that is killed now would leave on the disk.
-    let root = cluster.dir.path().join("node-0");
-    let checkpoint = std::fs::read_to_string(root.join("log-start-offset-checkpoint")).unwrap();
-    assert!(checkpoint.contains("orders 0 2"), "{checkpoint}");
+    assert_written(&cluster, 0, 2);
     cluster.stop_node(0).await;
     cluster.start_node(0).await;
     cluster.controller.publish(&topic, &[]);

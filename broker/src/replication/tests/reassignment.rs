@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use config::{Durability, TopicSettings};
-use types::{ErrorCode, NodeId, Offset};
+use types::{ErrorCode, NodeId, Offset, TopicId};
 
 use super::cluster::{Cluster, batch, fetch, idempotent, until};
 use crate::replication::{PartitionChange, ReplicaChanges, TopicIdPartition};
@@ -158,4 +158,40 @@ async fn a_broker_that_was_away_deletes_what_was_moved_from_it_and_nothing_else(
     })
     .await;
     assert_eq!(cluster.log_end(1, &stays), Offset(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_came_back_under_its_name_unseen_begins_anew_beside_the_old_log() {
+    let cluster = Cluster::start(1).await;
+    let gone = cluster.create_topic("orders", &[0]);
+    cluster.produce(0, &gone, batch(b"one"), -1).await.unwrap();
+    let whole = |named: &[&TopicIdPartition]| ReplicaChanges {
+        partitions: named
+            .iter()
+            .map(|topic| PartitionChange {
+                partition: TopicIdPartition::clone(topic),
+                registration: cluster.controller.registration(&gone),
+            })
+            .collect(),
+        complete: true,
+        ..ReplicaChanges::default()
+    };
+    // The broker registers again without having been restarted: both the deletion and the creation escaped it.
+    let anew = TopicIdPartition::new(TopicId([9; 16]), "orders", 0);
+    cluster.manager(0).apply(&whole(&[&anew])).unwrap();
+    assert_eq!(cluster.manager(0).partition_snapshot(&gone), None);
+    let ok = cluster.produce(0, &anew, batch(b"two"), -1).await.unwrap();
+    assert_eq!(ok.base_offset, Offset(0));
+    let kept = directories(&cluster, 0, &gone);
+    let aside = format!("{gone}.{}-stray", gone.topic_id);
+    assert!(kept.iter().any(|dir| dir.ends_with(&aside)), "{kept:?}");
+
+    cluster.manager(0).apply(&whole(&[])).unwrap();
+    let by_name = TopicIdPartition::new(TopicId::default(), "orders", 0);
+    assert_eq!(cluster.manager(0).partition_snapshot(&by_name), None);
+    let refused = cluster.produce(0, &by_name, batch(b"three"), -1).await;
+    assert_eq!(
+        refused.unwrap_err().code,
+        ErrorCode::UnknownTopicOrPartition
+    );
 }

@@ -97,6 +97,20 @@ fn only_version_2_may_abort_what_has_no_partitions() {
 }
 
 #[test]
+fn what_is_aborted_without_partitions_began_with_its_abort() {
+    let mut one = One::new();
+    let me = one.init(None).unwrap();
+    one.add(me, V2).unwrap();
+    let me = one.end(me, COMMIT, V2).unwrap();
+    one.complete();
+    let started = |one: &One| one.coordinator.describe("x").unwrap().start_ms;
+    assert_eq!(started(&one), Some(1_001_000));
+    one.now_ms += 500;
+    one.end(me, ABORT, V2).unwrap();
+    assert_eq!(started(&one), Some(1_001_500));
+}
+
+#[test]
 fn an_exhausted_epoch_gives_way_to_a_new_id_when_the_transaction_is_complete() {
     let mut one = One::at_epoch(i16::MAX - 1);
     let me = producer(100, i16::MAX - 1);

@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use types::{Offset, TransactionResult};
+use types::{Offset, TopicId, TopicPartition, TransactionResult};
 
 use super::history::{Keyed, all_records};
 use super::{Held, append, compacted, fill, filled, roll, settings};
@@ -14,8 +15,8 @@ use crate::tests::fixture::{
 use crate::tests::model::marker;
 use crate::truncation::MARKER_FILE;
 use crate::{
-    Compaction, CompactionSettings, LogAccess, LogConfig, LogDir, LogError, OffsetCheckpoint, Vfs,
-    compact,
+    Compaction, CompactionSettings, Log, LogAccess, LogConfig, LogDir, LogError, OffsetCheckpoint,
+    OpenMode, Vfs, compact,
 };
 
 fn clean(log: &impl LogAccess<FaultyVfs>) -> Result<Compaction, LogError> {
@@ -82,6 +83,48 @@ fn without_room_for_a_copy_a_cleaning_is_put_off_and_nothing_is_written() {
     assert!(is_done(&result), "{result:?}");
     let log = held.take();
     assert_eq!(all_records(&read_all(&log, 0, 500)).len(), 90);
+}
+
+#[test]
+fn two_cleaners_do_not_count_on_the_same_room() {
+    let (vfs, log) = filled(400, 90);
+    let (mut other, _) = Log::open(
+        vfs.clone(),
+        Path::new(ROOT).join("other-0"),
+        TopicPartition::new("other", 0),
+        TopicId([7; 16]),
+        compacted(),
+        OpenMode::default(),
+        5000,
+    )
+    .expect("opens");
+    fill(&mut other, 400, 90);
+    roll(&mut other);
+    other.flush().expect("flushes");
+    let (first, second) = (Held::new(log), Held::new(other));
+    let end = first.with(|log| {
+        log.flush().expect("flushes");
+        log.log_end_offset()
+    });
+    // Enough for one copy, not for two.
+    leave_free(&vfs, 1500);
+    let shared = settings();
+    let mut meanwhile = None;
+    let mut pace = |_| {
+        let copying = *shared.room.taken() > 0;
+        if copying && meanwhile.is_none() {
+            meanwhile = Some(clean_with(&second, &shared));
+        }
+        ControlFlow::Continue(())
+    };
+    let result = compact(&first, &shared, 9000, end.expect("is held"), &mut pace);
+    assert!(is_done(&result), "{result:?}");
+    assert!(
+        matches!(meanwhile, Some(Ok(Compaction::NoRoom { .. }))),
+        "{meanwhile:?}"
+    );
+    let result = clean_with(&second, &shared);
+    assert!(is_done(&result), "its turn comes: {result:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::tests::fixture::{ROOT, TestLog, open_as_found, read_all, write_checkp
 use crate::tests::model::{Entry, Producers, marker};
 use crate::{
     Compaction, CompactionSettings, LogConfig, LogDir, LogError, OffsetCheckpoint, ProducerCheck,
-    compact,
+    Room, compact,
 };
 
 const STEPS: usize = 60;
@@ -373,6 +373,7 @@ impl World {
             buffer_bytes: self.rng.random_range(1..2000),
             hash_seed: 9,
             left_free: 0,
+            room: Room::default(),
         };
         let held = self.held.clone();
         let quiet = self.rng.random_bool(0.6);
