@@ -2,7 +2,6 @@
 //!
 //! docs/internals/checker.md says what is run and what is checked.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod brokers;

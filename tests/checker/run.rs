@@ -17,8 +17,8 @@ use crate::workload::Workload;
 
 /// Enough for most kinds of faults once.
 const SECONDS: u64 = 25;
-/// Anomalies that are printed; all of them are in the report that is kept.
-const SHOWN: usize = 10;
+/// Anomalies of a kind that are printed; all of them are in the report that is kept.
+const SHOWN: usize = 3;
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok();
@@ -112,6 +112,18 @@ fn summary(report: &Report, history: &[history::Event], anomalies: &[Anomaly]) -
     )
 }
 
+/// What is printed of all that is wrong; a kind is what stands before the colon.
+fn some_of_each_kind(wrong: &[String]) -> Vec<&str> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let shown = wrong.iter().filter(|text| {
+        let kind = text.split(':').next().unwrap_or_default();
+        let seen = seen.entry(kind).or_insert(0);
+        *seen += 1;
+        *seen <= SHOWN
+    });
+    shown.map(String::as_str).collect()
+}
+
 /// A run with its files in `folder`; the summary, and everything that is wrong.
 fn run(python: &Path, folder: &Path, times: (u64, u64)) -> (String, Vec<String>) {
     let (mut brokers, missing) = Brokers::start(folder);
@@ -168,22 +180,24 @@ fn a_cluster_under_faults_shows_its_clients_no_anomaly() {
         .prefix("tidemark-checker-")
         .tempdir()
         .unwrap();
+    // Kept unless all is well, whatever ends this test.
+    folder.disable_cleanup(true);
+    let again = format!("TIDEMARK_SEED={seed} TIDEMARK_SECONDS={seconds}");
+    say(&format!(
+        "checker: {again}, files in {}",
+        folder.path().display()
+    ));
     let (summary, wrong) = run(&python, folder.path(), (seconds, seed));
     say(&format!(
         "REPORT checker: seed {seed}, {seconds} s: {summary}"
     ));
     if wrong.is_empty() {
+        folder.disable_cleanup(false);
         return;
     }
-    folder.disable_cleanup(true);
-    let shown = wrong
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("\n  ");
+    let shown = some_of_each_kind(&wrong).join("\n  ");
     panic!(
-        "TIDEMARK_SEED={seed} TIDEMARK_SECONDS={seconds}: {} things are wrong:\n  {shown}\n\
+        "{again}: {} things are wrong:\n  {shown}\n\
          the history, the brokers' logs and the report are kept in {}",
         wrong.len(),
         folder.path().display()
