@@ -178,7 +178,7 @@ fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_a
 }
 
 /// What `kafka-reassign-partitions` says when it is run with the file and `more`; `None` without Apache Kafka's jars.
-fn reassign(cluster: &Cluster, file: &std::path::Path, more: &[&str]) -> Option<(bool, String)> {
+fn reassign(cluster: &Cluster, file: &Path, more: &[&str]) -> Option<(bool, String)> {
     let mut tool = java_class("org.apache.kafka.tools.reassign.ReassignPartitionsCommand")?;
     let output = tool
         .args(["--bootstrap-server", &cluster.bootstrap()])

@@ -43,7 +43,7 @@ impl Producer {
         batch.push(i64::from(sequence), None, Some(&[7; VALUE_BYTES]));
         let partition = PartitionProduceData {
             index: PARTITION,
-            records: Some(batch.build().expect("one record")),
+            records: batch.build().ok(),
             ..Default::default()
         };
         let request = ProduceRequest {
@@ -58,9 +58,9 @@ impl Producer {
         };
         let answer = Raw::connect(leader).call(9, &request);
         let partition = &answer.responses[0].partition_responses[0];
-        match ErrorCode::from_code(partition.error_code).expect("a code of Kafka's") {
-            ErrorCode::None => Ok(partition.base_offset),
-            error => Err(error),
+        match ErrorCode::from_code(partition.error_code) {
+            Some(ErrorCode::None) => Ok(partition.base_offset),
+            error => Err(error.unwrap_or(ErrorCode::UnknownServerError)),
         }
     }
 

@@ -74,7 +74,11 @@ pub struct Cluster {
 }
 
 /// A network that no other cluster of any test has, and the claim on it.
-fn claim_network() -> (u8, TcpListener) {
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn claim_network() -> (u8, TcpListener) {
     NETWORKS
         .into_iter()
         .find_map(|third| {
