@@ -27,6 +27,10 @@ impl ApacheKafka {
     pub fn start() -> Option<Self> {
         let jars = kafka_jars()?;
         Command::new("java").arg("-version").output().ok()?;
+        Some(Self::with(&jars))
+    }
+
+    fn with(jars: &Path) -> Self {
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         let port = PORTS
             .into_iter()
@@ -38,7 +42,7 @@ impl ApacheKafka {
                 .expect("a temporary folder"),
             port: port.expect("two ports of a hundred are free"),
         };
-        let output = script("kafka-up", &jars)
+        let output = script("kafka-up", jars)
             .arg("-d")
             .arg(kafka.folder())
             .args(["-p", &kafka.port.to_string(), "-H", "256m"])
@@ -50,7 +54,7 @@ impl ApacheKafka {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        Some(kafka)
+        kafka
     }
 
     /// Where it serves.
