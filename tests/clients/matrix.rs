@@ -315,7 +315,12 @@ fn makes_transactions(client: Client) -> Result<(), String> {
         "the offsets of committed transactions are committed",
         || committed(&cluster, "transactions", SOURCE) == Some(BTreeMap::from([(0, offset)])),
     );
-    consume(&cluster, client, "readers", want)?;
+    // Of several aborted transactions of a producer in one fetch, @platformatic/kafka 2.12 leaves out the last only.
+    let reader = match client {
+        Client::Platformatic => Client::Confluent,
+        other => other,
+    };
+    consume(&cluster, reader, "readers", want)?;
     cluster.stop();
     for broker in batches(&cluster, TOPIC) {
         let all: Vec<_> = broker.concat();

@@ -1,6 +1,9 @@
 // KafkaJS: produce, consume through a group, be a member of one, or make transactions.
 import { load, portions, run, say, stopped, transaction, within } from './program.mjs'
 
+/** Of the topic to which transactions go. */
+const PARTITIONS = 6
+
 const { Kafka, logLevel, Partitioners } = (await load('kafkajs')).default
 
 function kafka (bootstrap) {
@@ -94,9 +97,10 @@ async function transact (bootstrap, source, target, group, transactions) {
   for (let number = 0; number < Number(transactions); number++) {
     const { aborted, records } = transaction(number)
     const open = await to.transaction()
-    // One partition a send: where a send goes to several brokers and one of them wants it again (the transaction before
-    // is about to end), KafkaJS sends again what is still under way to the others, with new sequence numbers.
-    for (const record of records) await open.send({ topic: target, acks: -1, messages: [record] })
+    // One partition a transaction: where a send goes to several brokers and one of them wants it again (the transaction
+    // before is about to end), KafkaJS sends again what is still under way to the others, with new sequence numbers.
+    const partition = Math.floor(number / 3) % PARTITIONS
+    await open.send({ topic: target, acks: -1, messages: records.map(record => ({ ...record, partition })) })
     await open.sendOffsets({
       consumerGroupId: group, topics: [{ topic: source, partitions: [{ partition: 0, offset: String(done + 10) }] }]
     })

@@ -34,13 +34,12 @@ def consume(bootstrap, topic, group, count):
 
 
 class Listener(ConsumerRebalanceListener):
-    """Commits what was processed before it is given up, and says what changes."""
+    """Says what changes."""
 
-    def __init__(self, consumer, say):
-        self.consumer, self.say = consumer, say
+    def __init__(self, say):
+        self.say = say
 
     def on_partitions_revoked(self, revoked):
-        self.consumer.commit()
         self.say("revoked", ",".join(str(part.partition) for part in revoked))
 
     def on_partitions_assigned(self, assigned):
@@ -58,11 +57,15 @@ def member(bootstrap, topic, group, name):
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), group_id=group, auto_offset_reset="earliest",
                              enable_auto_commit=False, session_timeout_ms=10000, heartbeat_interval_ms=300)
-    consumer.subscribe([topic], listener=Listener(consumer, say))
+    consumer.subscribe([topic], listener=Listener(say))
     while not stop.is_set():
-        for part, records in consumer.poll(timeout_ms=100).items():
+        polled = consumer.poll(timeout_ms=100)
+        for part, records in polled.items():
             for record in records:
                 say("record", part.partition, record.value.decode())
+        if polled:
+            # The listener is called within a poll, where it may not commit.
+            consumer.commit()
     consumer.close()
     say("left")
 
