@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -135,16 +135,18 @@ impl<'a> Members<'a> {
     /// # Errors
     /// What is missing on this machine.
     pub(crate) fn join(&mut self, name: &str) -> Result<(), String> {
+        let client = self.client;
+        let failed = |error: std::io::Error| format!("{client:?}: {error}");
         let errors = self.cluster.scratch().join(format!("{name}.err"));
         let child = self
             .client
             .command("member")?
             .args([&self.cluster.bootstrap(), self.topic, "members", name])
             .stdin(Stdio::piped())
-            .stdout(self.writer.try_clone().expect("a second handle"))
-            .stderr(std::fs::File::create(&errors).expect("a file"))
+            .stdout(self.writer.try_clone().map_err(failed)?)
+            .stderr(std::fs::File::create(&errors).map_err(failed)?)
             .spawn()
-            .map_err(|error| format!("{:?}: {error}", self.client))?;
+            .map_err(failed)?;
         self.members.push(Member {
             name: name.to_owned(),
             child,
@@ -217,7 +219,7 @@ fn follow(reader: PipeReader, view: &Mutex<View>) {
 
 /// A producer of `load-0`, `load-1`, ... until it is told to stop.
 pub(crate) struct Load {
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     running: JoinHandle<usize>,
 }
 
@@ -235,7 +237,7 @@ impl Load {
             .stdin(Stdio::piped())
             .spawn()
             .map_err(|error| format!("kcat: {error}"))?;
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(0);
         let running = std::thread::spawn(move || {
             let mut input = kcat.stdin.take().expect("piped");
             let mut count = 0;
