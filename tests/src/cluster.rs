@@ -223,6 +223,22 @@ impl Cluster {
         self.home.path().join("manifests")
     }
 
+    /// Adds entries to the `config` of the quickstart's cluster, before it is started.
+    ///
+    /// # Panics
+    /// When the manifests have none.
+    pub fn configure(&self, entries: &[(&str, &str)]) {
+        let shop = self.manifests().join("shop.yaml");
+        let text = std::fs::read_to_string(&shop).expect("the quickstart's cluster");
+        let config = "  config:\n";
+        assert!(text.contains(config), "the example sets some config");
+        let mut more = config.to_owned();
+        for (key, value) in entries {
+            more.push_str(&format!("    {key}: \"{value}\"\n"));
+        }
+        std::fs::write(&shop, text.replacen(config, &more, 1)).expect("written");
+    }
+
     /// The `--data-dir`.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
