@@ -4,6 +4,7 @@
 
 pub mod client_programs;
 pub mod cluster;
+pub mod coordination;
 pub mod disk;
 pub mod quorum;
 pub mod raw;

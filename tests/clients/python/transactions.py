@@ -1,5 +1,6 @@
 """confluent-kafka (librdkafka) transactions: produce some committed and some aborted, copy a topic exactly once, look."""
 import sys
+import threading
 import time
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
@@ -93,13 +94,17 @@ class Copier:
 
 
 def copy(bootstrap, source, target, group, count, progress):
-    """Until COUNT records of SOURCE are committed by the group; PROGRESS gets a line for each transaction."""
-    deadline = time.monotonic() + 150
+    """Until COUNT records of SOURCE are committed by the group, with COUNT 0 until standard input ends; PROGRESS gets a
+    line for each transaction."""
+    deadline, ended = time.monotonic() + 150, threading.Event()
+    endless = int(count) == 0
+    if endless:
+        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     copier = Copier(bootstrap, source, target, group)
     with open(progress, "a", buffering=1) as out:
         done = 0
-        while done < int(count):
-            if time.monotonic() > deadline:
+        while not ended.is_set() if endless else done < int(count):
+            if time.monotonic() > deadline and not endless:
                 fail(f"{done} of {count} copied")
             copied = copier.batch()
             done += copied
