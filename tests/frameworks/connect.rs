@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, PATIENCE, await_some_within, await_true};
+use tests::cluster::{Cluster, await_some_within};
 use tests::coordination::Role;
 use tests::skipped;
 
 use crate::load::{
-    await_stable, dump, number_of, report, run_with_kills, seconds, summary, text, topic,
+    PATIENCE, await_stable, await_true, dump, number_of, rate, report, run_with_kills, seconds,
+    summary, text, topic,
 };
 use crate::programs::{MISSING, Program, installed, java, properties, script};
 
@@ -176,7 +177,7 @@ fn a_connect_worker_loses_no_line_from_file_to_file_under_kill_9() {
     command
         .arg("write")
         .arg(&from)
-        .args(["line", &RATE.to_string()]);
+        .args(["line", &rate(RATE).to_string()]);
     let writer = Program::start(&cluster, "writer", command);
     await_true("lines arrive in the sink's file", || {
         worker.program.assert_runs();

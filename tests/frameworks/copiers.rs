@@ -5,18 +5,23 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::cluster::{Cluster, PATIENCE, await_some_within};
+use tests::cluster::Cluster;
 use tests::coordination::{Role, committed};
 use tests::skipped;
 
-use crate::load::{Feed, await_stable, dump, number, report, summary, text, topic};
+use crate::load::{Feed, await_some, await_stable, dump, number, report, summary, text, topic};
 use crate::programs::{MISSING, Program, installed, java, script};
 
 const SOURCE: &str = "orders";
 const PARTITIONS: i32 = 6;
-/// Records a second: less than each copier copies where nobody dies.
-const RATE: u64 = 400;
+/// Records a second, but no more than [`AHEAD`] before the slower copier: more than a copier copies where nobody dies, so
+/// that they always have something to do, and little to catch up with at the end.
+const RATE: u64 = 2_000;
+const AHEAD: i64 = 2_000;
 const KILLS: u64 = 4;
+/// After so many kills the whole cluster stops and starts: the node agent waits ever longer, up to a minute, before it
+/// starts a process again that has died often, and forgets that then.
+const KILLS_IN_A_ROW: u64 = 6;
 /// How often a copier may end with an error for each kill.
 const RESTARTS_A_KILL: u64 = 3;
 
@@ -39,7 +44,7 @@ fn java_copier(cluster: &Cluster, target: &str) -> Command {
         .args(["--input-topic", SOURCE, "--input-partition", "0"])
         .args(["--output-topic", target, "--consumer-group", target])
         .args(["--transactional-id", &id(target)])
-        .args(["--transaction-size", "50", "--transaction-timeout", "20000"])
+        .args(["--transaction-size", "10", "--transaction-timeout", "20000"])
         .args([
             "--enable-random-aborts",
             "--group-mode",
@@ -119,26 +124,88 @@ impl Copier {
     }
 }
 
-/// Whoever can die of all that a copier needs.
-fn roles(copiers: &[Copier]) -> Vec<Role> {
-    let mut roles = vec![Role::Leader(SOURCE.to_owned(), 0)];
-    for copier in copiers {
-        roles.push(Role::Transactions(id(copier.name)));
-        roles.push(Role::Leader(copier.name.to_owned(), 0));
-        roles.push(Role::Group(copier.name.to_owned()));
-    }
-    roles
+/// Both copiers, what they copy, and how often brokers are killed under them.
+struct Copying {
+    copiers: [Copier; 2],
+    feed: Option<Feed>,
+    bootstrap: String,
+    kills: u64,
+    /// Stops after the programs that need it.
+    cluster: Cluster,
 }
 
-/// Both have committed more than `than` of them.
-fn await_more(cluster: &Cluster, copiers: &mut [Copier], kills: u64, than: &[i64], what: &str) {
-    for (at, than) in than.iter().enumerate() {
-        await_some_within(PATIENCE, &format!("{} {what}", copiers[at].name), || {
-            for copier in copiers.iter_mut() {
-                copier.keep_running(cluster, kills);
-            }
-            copiers[at].copied(cluster).filter(|copied| copied > than)
-        });
+impl Copying {
+    fn start(cluster: Cluster, targets: [&'static str; 2], kills: u64) -> Self {
+        let bootstrap = cluster.bootstrap();
+        let feed = Feed::start(&cluster, &bootstrap, SOURCE, "in", RATE);
+        let copiers = [
+            Copier::start(&cluster, targets[0], java_copier),
+            Copier::start(&cluster, targets[1], librdkafka_copier),
+        ];
+        Self {
+            copiers,
+            feed: Some(feed),
+            bootstrap,
+            kills,
+            cluster,
+        }
+    }
+
+    /// Whoever can die of all that the copiers need.
+    fn roles(&self) -> Vec<Role> {
+        let mut roles = vec![Role::Leader(SOURCE.to_owned(), 0)];
+        for copier in &self.copiers {
+            roles.push(Role::Transactions(id(copier.name)));
+            roles.push(Role::Leader(copier.name.to_owned(), 0));
+            roles.push(Role::Group(copier.name.to_owned()));
+        }
+        roles
+    }
+
+    /// How many records each has committed, when both groups can say; keeps copiers and feed going.
+    #[track_caller]
+    fn look(&mut self) -> Option<[i64; 2]> {
+        for copier in &mut self.copiers {
+            copier.keep_running(&self.cluster, self.kills);
+        }
+        let [a, b] = self
+            .copiers
+            .each_ref()
+            .map(|copier| copier.copied(&self.cluster));
+        let copied = [a?, b?];
+        if let Some(feed) = &mut self.feed {
+            feed.limit(copied[0].min(copied[1]) + AHEAD);
+        }
+        Some(copied)
+    }
+
+    /// Each has committed more than `than`, or `all`.
+    #[track_caller]
+    fn await_more(&mut self, than: [i64; 2], all: i64, what: &str) -> [i64; 2] {
+        let what = format!("both copy {what} ({than:?} of {all})");
+        await_some(&what, || {
+            let copied = self.look()?;
+            let more = |at: usize| copied[at] > than[at] || copied[at] == all;
+            (more(0) && more(1)).then_some(copied)
+        })
+    }
+
+    /// Ends the feed, waits until both have copied all of it; how much it was.
+    #[track_caller]
+    fn finish(&mut self) -> u64 {
+        let count = self.feed.take().expect("it is finished once").finish();
+        let all = i64::try_from(count).unwrap();
+        let mut copied = [0, 0];
+        while copied != [all, all] {
+            copied = self.await_more(copied, all, "what is left");
+        }
+        for copier in &self.copiers {
+            await_stable(&self.bootstrap, copier.name);
+        }
+        for copier in &self.copiers {
+            copier.assert_exact(&self.bootstrap, count);
+        }
+        count
     }
 }
 
@@ -149,48 +216,32 @@ fn copiers_of_java_and_librdkafka_are_exact_when_coordinators_and_leaders_are_ki
     }
     let kills = number("TIDEMARK_KILLS", KILLS);
     let cluster = Cluster::prepare("examples/quickstart");
-    let (java, librdkafka) = ("by-java", "by-librdkafka");
-    topic(&cluster, java, PARTITIONS);
-    topic(&cluster, librdkafka, PARTITIONS);
+    let targets = ["by-java", "by-librdkafka"];
+    for target in targets {
+        topic(&cluster, target, PARTITIONS);
+    }
     cluster.start();
-    let bootstrap = cluster.bootstrap();
-    let feed = Feed::start(&cluster, &bootstrap, SOURCE, "in", RATE);
-    await_some_within(PATIENCE, "records flow", || {
-        (feed.acked() > 0).then_some(())
-    });
-    let mut copiers = [
-        Copier::start(&cluster, java, java_copier),
-        Copier::start(&cluster, librdkafka, librdkafka_copier),
-    ];
-    await_more(&cluster, &mut copiers, kills, &[0, 0], "copies");
+    let mut copying = Copying::start(cluster, targets, kills);
+    copying.await_more([0, 0], i64::MAX, "at first");
     let mut died: Vec<(String, Duration)> = Vec::new();
-    let roles = roles(&copiers);
-    for (_, role) in (0..kills).zip(roles.iter().cycle()) {
-        died.push(role.kill(&cluster));
-        let before: Vec<i64> = copiers
-            .iter()
-            .map(|copier| copier.copied(&cluster).unwrap_or(0))
-            .collect();
-        let what = format!("copies again after {role:?} was killed");
-        await_more(&cluster, &mut copiers, kills, &before, &what);
+    let roles = copying.roles();
+    for (kill, role) in (0..kills).zip(roles.iter().cycle()) {
+        if kill > 0 && kill % KILLS_IN_A_ROW == 0 {
+            copying.cluster.stop();
+            copying.cluster.start();
+        }
+        died.push(role.kill(&copying.cluster));
+        let before = await_some("both groups answer again", || copying.look());
+        copying.await_more(before, i64::MAX, &format!("again after {role:?} died"));
     }
-    let count = feed.finish();
-    let all = i64::try_from(count).unwrap() - 1;
-    await_more(&cluster, &mut copiers, kills, &[all, all], "has copied all");
-    let [java, librdkafka] = &mut copiers;
-    let (ended, died_of) = (java.ended, librdkafka.ended);
-    for copier in [&java, &librdkafka] {
-        await_stable(&bootstrap, copier.name);
-    }
-    for copier in [java, librdkafka] {
-        copier.assert_exact(&bootstrap, count);
-    }
+    let count = copying.finish();
+    let [java, librdkafka] = &copying.copiers;
     report(&format!(
         "copiers: {count} records copied exactly once by both over {}; Java's ended {} times well and {} with an error, \
          librdkafka's {} with an error",
         summary(&died),
-        ended.0,
-        ended.1,
-        died_of.1
+        java.ended.0,
+        java.ended.1,
+        librdkafka.ended.1
     ));
 }

@@ -1,9 +1,8 @@
 //! What flows while brokers die: how much was fed, when to kill, and which records lie where afterwards.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tests::cluster::{Cluster, PATIENCE, await_some_within, await_true};
+use tests::cluster::{Cluster, await_some_within};
 use tests::coordination::Role;
 
 use crate::programs::{Program, lines, script};
@@ -12,6 +11,21 @@ use crate::programs::{Program, lines, script};
 const SECONDS: u64 = 20;
 /// A kill for so many seconds of load, and two at least.
 const SECONDS_A_KILL: u64 = 60;
+
+/// Longest wait for any single condition: several JVMs may start at once on two cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Calls `look` until it gives a value, for [`PATIENCE`] at most.
+#[track_caller]
+pub(crate) fn await_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    await_some_within(PATIENCE, what, look)
+}
+
+/// Calls `look` until it is true, for [`PATIENCE`] at most.
+#[track_caller]
+pub(crate) fn await_true(what: &str, mut look: impl FnMut() -> bool) {
+    await_some(what, || look().then_some(()));
+}
 
 /// What `flow.py` does.
 const FLOW: &str = "frameworks/python/flow.py";
@@ -24,6 +38,11 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
 /// How long a load runs.
 pub(crate) fn seconds() -> u64 {
     number("TIDEMARK_SECONDS", SECONDS)
+}
+
+/// How many records a second flow.
+pub(crate) fn rate(default: u64) -> u64 {
+    number("TIDEMARK_RATE", default)
 }
 
 /// One committed record.
@@ -39,7 +58,6 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct Feed {
     program: Program,
-    progress: PathBuf,
 }
 
 impl Feed {
@@ -51,27 +69,16 @@ impl Feed {
         prefix: &str,
         rate: u64,
     ) -> Self {
-        let progress = cluster.scratch().join(format!("fed-{prefix}"));
         let mut command = script(FLOW).expect("asked before");
-        command
-            .args(["feed", bootstrap, topic, prefix, &rate.to_string()])
-            .arg(&progress);
+        command.args(["feed", bootstrap, topic, prefix, &rate.to_string()]);
         Self {
             program: Program::start(cluster, &format!("feed-{prefix}"), command),
-            progress,
         }
     }
 
-    /// How many were acknowledged, roughly.
-    pub(crate) fn acked(&self) -> u64 {
-        let text = std::fs::read_to_string(&self.progress).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole
-            .lines()
-            .last()
-            .and_then(|line| line.parse().ok())
-            .unwrap_or(0)
+    /// Lets it go on to the `limit`-th record only.
+    pub(crate) fn limit(&mut self, limit: i64) {
+        self.program.say(&limit.to_string());
     }
 
     /// Ends it; how many records there are.
@@ -92,7 +99,7 @@ pub(crate) fn text(prefix: &str, n: u64) -> String {
 pub(crate) fn number_of(value: &str) -> u64 {
     let name = value.split(' ').next().unwrap_or_default();
     let number = name.rsplit_once('-').and_then(|(_, n)| n.parse().ok());
-    number.unwrap_or_else(|| panic!("{value:?} is nobody's"))
+    number.expect("a value that the feed made")
 }
 
 /// `flow.py WHAT BOOTSTRAP TOPIC MORE...`

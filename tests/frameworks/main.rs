@@ -1,7 +1,7 @@
 //! Do the programs that are built upon Kafka's clients keep their promises on us while brokers are killed with -9?
 //!
 //! `TIDEMARK_SECONDS` says how long each load runs (and is killed into), `TIDEMARK_KILLS` how often brokers are killed
-//! under the copiers.
+//! under the copiers, `TIDEMARK_RATE` how many records a second flow through the others.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -7,19 +7,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::client_programs::{Client, kafka_jars};
-use tests::cluster::{Cluster, PATIENCE, await_some, await_some_within, await_true};
+use tests::cluster::{Cluster, await_some_within};
 use tests::coordination::Role;
 use tests::{root, skipped};
 
 use crate::load::{
-    Feed, Found, await_stable, dump, flow, report, run_with_kills, seconds, summary,
+    Feed, Found, PATIENCE, await_some, await_stable, await_true, dump, flow, rate, report,
+    run_with_kills, seconds, summary,
 };
 use crate::programs::{MISSING, Program, installed, java, properties};
 
 /// Records a second, each way.
 const RATE: u64 = 300;
-/// What each group reads before the first kill.
-const READ_FIRST: u32 = 300;
+/// How many records a group reads at once: more than come meanwhile.
+const READ: u32 = 1_000;
 
 /// One broker of Apache Kafka.
 struct Peer {
@@ -29,7 +30,9 @@ struct Peer {
 
 fn kafka(program: &str) -> Command {
     let mut command = Command::new(root().join("tests/platform/kafka/bin").join(program));
-    command.env("KP_LIB", kafka_jars().expect("asked before"));
+    command
+        .env("KP_LIB", kafka_jars().expect("asked before"))
+        .env("KP_PATIENCE", PATIENCE.as_secs().to_string());
     command
 }
 
@@ -113,22 +116,51 @@ impl Way<'_> {
         assert!(output.status.success(), "{}: {error}", self.name);
     }
 
-    /// What the group has on the other side, once it is something wherever the group has read, and more than `before`.
+    /// What the group has on the other side, when it is something wherever it has read here, and more than `before`.
+    fn translated(&self, before: &Offsets) -> Option<Offsets> {
+        let read = offsets(self.source, self.topic, self.group);
+        let now = offsets(self.target, self.mirrored, self.group);
+        let moved = now.values().sum::<i64>() > before.values().sum::<i64>();
+        let all = read.iter().all(|(partition, offset)| {
+            *offset <= 0 || now.get(partition).is_some_and(|offset| *offset > 0)
+        });
+        (moved && all).then_some(now)
+    }
+
+    /// Reads on until offsets are translated: MirrorMaker 2 knows no place for offsets from before its task began. What they
+    /// are, and how many records were read.
     #[track_caller]
-    fn await_translated(&self, before: &Offsets) -> Offsets {
+    fn read_until_translated(&self) -> (Offsets, u32) {
+        let mut read = 0;
         let what = format!(
             "{}: the offsets of {} are translated",
             self.name, self.group
         );
-        let read = offsets(self.source, self.topic, self.group);
-        await_some(&what, || {
-            let now = offsets(self.target, self.mirrored, self.group);
-            let moved = now.values().sum::<i64>() > before.values().sum::<i64>();
-            let all = read
-                .iter()
-                .all(|(partition, offset)| *offset <= 0 || now[partition] > 0);
-            (moved && all).then_some(now)
-        })
+        let offsets = await_some(&what, || {
+            self.read_more(READ);
+            read += READ;
+            self.translated(&Offsets::new())
+        });
+        (offsets, read)
+    }
+
+    /// All records that are there in the end, and what the group's offsets have become.
+    #[track_caller]
+    fn await_mirrored(
+        &self,
+        count: u64,
+        before: &Offsets,
+        mut alive: impl FnMut(),
+    ) -> (Vec<Found>, Offsets) {
+        let patience = PATIENCE + Duration::from_secs(seconds());
+        await_some_within(patience, &format!("{}: all is mirrored", self.name), || {
+            alive();
+            (dump(self.target, self.mirrored).len() as u64 >= count).then_some(())
+        });
+        let what = format!("{}: the offsets of {} move on", self.name, self.group);
+        let translated = await_some(&what, || self.translated(before));
+        await_stable(self.target, self.mirrored);
+        (dump(self.target, self.mirrored), translated)
     }
 
     /// Key for key and value for value, each partition in its order.
@@ -254,14 +286,9 @@ fn mirror_maker_mirrors_both_ways_and_translates_offsets_under_kill_9() {
     ];
     let feeds = ways
         .each_ref()
-        .map(|way| Feed::start(&cluster, way.source, way.topic, way.topic, RATE));
+        .map(|way| Feed::start(&cluster, way.source, way.topic, way.topic, rate(RATE)));
     let mut mm2 = mirror_maker(&cluster, &ours, &theirs);
-    for way in &ways {
-        way.read_more(READ_FIRST);
-    }
-    let first = ways
-        .each_ref()
-        .map(|way| way.await_translated(&Offsets::new()));
+    let first = ways.each_ref().map(Way::read_until_translated);
     let roles = [
         Role::Leader("kafka.parcels".to_owned(), 0),
         Role::Leader("orders".to_owned(), 0),
@@ -270,19 +297,11 @@ fn mirror_maker_mirrors_both_ways_and_translates_offsets_under_kill_9() {
     ];
     let died = run_with_kills(&cluster, &roles, || mm2.assert_runs());
     let counts = feeds.map(Feed::finish);
-    for ((way, count), first) in ways.iter().zip(counts).zip(first) {
-        way.read_more(u32::try_from(count / 2).unwrap());
+    for ((way, count), (first, read)) in ways.iter().zip(counts).zip(first) {
+        way.read_more(u32::try_from(count).unwrap() - read);
+        let (target, translated) = way.await_mirrored(count, &first, || mm2.assert_runs());
         let source = dump(way.source, way.topic);
         assert_eq!(source.len() as u64, count, "{}: what was fed", way.name);
-        let patience = PATIENCE + Duration::from_secs(seconds());
-        let what = format!("{}: all is mirrored", way.name);
-        await_some_within(patience, &what, || {
-            mm2.assert_runs();
-            (dump(way.target, way.mirrored).len() as u64 >= count).then_some(())
-        });
-        let translated = way.await_translated(&first);
-        await_stable(way.target, way.mirrored);
-        let target = dump(way.target, way.mirrored);
         way.assert_equal(&source, &target);
         let again = way.assert_nothing_skipped(&source, &target, &translated);
         report(&format!(

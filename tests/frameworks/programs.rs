@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tests::client_programs::{java_class, kafka_jars, python};
-use tests::cluster::{Cluster, await_some, send_signal};
+use tests::cluster::{Cluster, send_signal};
 use tests::root;
+
+use crate::load::await_some;
 
 /// What to say of a program that is not there.
 pub(crate) const MISSING: &str = "a client: run tests/platform/setup";
@@ -58,6 +60,17 @@ impl Program {
     pub(crate) fn assert_runs(&mut self) {
         let ended = self.ended();
         assert_eq!(ended, None, "{} ended: {}", self.name, self.output());
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn say(&mut self, line: &str) {
+        use std::io::Write as _;
+        let input = self
+            .child
+            .stdin
+            .as_mut()
+            .expect("open until it is finished");
+        writeln!(input, "{line}").expect("it reads");
     }
 
     /// Ends its standard input, waits for its good end; what it printed.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tests::cluster::{Cluster, PATIENCE, await_some_within, await_true};
+use tests::cluster::{Cluster, await_some_within};
 use tests::coordination::{Role, committed};
 use tests::skipped;
 
 use crate::load::{
-    Feed, await_stable, dump, report, run_with_kills, seconds, summary, text, topic,
+    Feed, PATIENCE, await_stable, await_true, dump, rate, report, run_with_kills, seconds, summary,
+    text, topic,
 };
 use crate::programs::{MISSING, Program, installed, java_source};
 
@@ -66,7 +67,7 @@ fn a_streams_word_count_with_exactly_once_v2_counts_every_word_once_under_kill_9
         app.assert_runs();
         app.output().contains("state RUNNING")
     });
-    let feed = Feed::start(&cluster, &bootstrap, INPUT, "line", RATE);
+    let feed = Feed::start(&cluster, &bootstrap, INPUT, "line", rate(RATE));
     await_true("the application commits", || {
         committed(&cluster, APPLICATION, INPUT, INPUT_PARTITIONS).is_some_and(|sum| sum > 0)
     });

@@ -18,18 +18,24 @@ def text(prefix, n):
 
 
 def until_input_ends(rate):
-    """0, 1, 2, ... at RATE a second."""
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    """0, 1, 2, ... at RATE a second, but none beyond the number that the last line of standard input holds, if there is one."""
+    ended, limit = threading.Event(), [float("inf")]
+
+    def listen():
+        for line in sys.stdin:
+            limit[0] = int(line)
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     start, n = time.monotonic(), 0
     while not ended.wait(0.01):
-        while n < (time.monotonic() - start) * int(rate):
+        while n < min((time.monotonic() - start) * int(rate), limit[0]):
             yield n
             n += 1
 
 
-def feed(bootstrap, topic, prefix, rate, progress):
-    """Produces exactly once each; PROGRESS holds how many were acknowledged; prints how many there are."""
+def feed(bootstrap, topic, prefix, rate):
+    """Produces exactly once each; prints how many there are."""
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5,
                          "message.timeout.ms": 120000, "socket.connection.setup.timeout.ms": 3000,
                          "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200,
@@ -42,13 +48,10 @@ def feed(bootstrap, topic, prefix, rate, progress):
         else:
             acked[0] += 1
 
-    with open(progress, "w", buffering=1) as out:
-        for n in until_input_ends(rate):
-            producer.produce(topic, text(prefix, n).encode(), key=str(n % 64).encode(), on_delivery=delivered)
-            producer.poll(0)
-            sent = n + 1
-            if n % 100 == 0:
-                out.write(f"{acked[0]}\n")
+    for n in until_input_ends(rate):
+        producer.produce(topic, text(prefix, n).encode(), key=str(n % 64).encode(), on_delivery=delivered)
+        producer.poll(0)
+        sent = n + 1
     left = producer.flush(120)
     if errors or left or acked[0] != sent:
         fail(f"{acked[0]} of {sent} acknowledged, {left} unanswered: {errors[:3]}")
