@@ -26,7 +26,7 @@ const KILLS_IN_A_ROW: u64 = 6;
 const RESTARTS_A_KILL: u64 = 3;
 
 /// A copier, started again whenever it has ended: Apache Kafka's own ends when it has copied what there was at its start,
-/// and both end with the errors that a producer cannot go on after.
+/// and both end with the errors that a producer cannot go on after, or in a call of librdkafka that does not come back.
 struct Copier {
     name: &'static str,
     make: fn(&Cluster, &str) -> Command,

@@ -1,4 +1,6 @@
 """confluent-kafka (librdkafka) transactions: produce some committed and some aborted, copy a topic exactly once, look."""
+import faulthandler
+import os
 import sys
 import threading
 import time
@@ -8,6 +10,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 FAST = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 50,
         "socket.connection.setup.timeout.ms": 3000}
+if os.environ.get("TIDEMARK_LIBRDKAFKA_DEBUG"):
+    FAST["debug"] = os.environ["TIDEMARK_LIBRDKAFKA_DEBUG"]
 
 
 def fail(text):
@@ -104,12 +108,16 @@ def copy(bootstrap, source, target, group, count, progress):
     with open(progress, "a", buffering=1) as out:
         done = 0
         while not ended.is_set() if endless else done < int(count):
+            # librdkafka 2.16 may wait for ever in send_offsets_to_transaction when the group's coordinator goes away (its
+            # issues 5456 and 5511): the process ends then, and says where it was.
+            faulthandler.dump_traceback_later(120, exit=True)
             if time.monotonic() > deadline and not endless:
                 fail(f"{done} of {count} copied")
             copied = copier.batch()
             done += copied
             if copied:
                 out.write(f"{done}\n")
+    faulthandler.cancel_dump_traceback_later()
     copier.consumer.close()
 
 
