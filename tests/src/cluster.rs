@@ -21,8 +21,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// After [`PATIENCE`], with `what`.
 #[track_caller]
-pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn await_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    await_some_within(PATIENCE, what, look)
+}
+
+/// As [`await_some`], for what takes longer than any single condition: a load of minutes.
+///
+/// # Panics
+/// After `patience`, with `what`.
+#[track_caller]
+pub fn await_some_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
     let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
     loop {
         if let Some(found) = look() {
@@ -31,7 +44,7 @@ pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(
             Instant::now() < deadline,
             "gave up after {} s waiting until {what}",
-            PATIENCE.as_secs()
+            patience.as_secs()
         );
         // Paces the looks.
         let nothing = never.recv_timeout(Duration::from_millis(20));

@@ -5,6 +5,7 @@
 pub mod apache_kafka;
 pub mod client_programs;
 pub mod cluster;
+pub mod coordination;
 pub mod disk;
 pub mod quorum;
 pub mod raw;
