@@ -51,6 +51,8 @@ mod cleaner;
 
 mod housekeeping;
 
+mod stragglers;
+
 mod log_starts;
 
 mod shared;
@@ -73,5 +75,6 @@ pub use model::{
 pub use push::PeerTraffic;
 pub use server::ReplicationService;
 pub use shared::Identity;
+pub use stragglers::Held;
 pub use transactions::{ActiveProducer, FirstSequence, Marker, TransactionRule, Verification};
 pub use validate::Origin;

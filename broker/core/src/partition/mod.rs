@@ -39,8 +39,8 @@ pub use follower::{BatchVerdict, Follower, SubscribeVerdict, Truncation};
 pub use high_watermark::HighWatermarkMove;
 pub use isr::{AlterPartitionAnswer, AlterPartitionProposal, IsrMember};
 pub use leader::{
-    AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Subscription,
-    SubscriptionAnswer,
+    AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Straggler,
+    Subscription, SubscriptionAnswer,
 };
 pub use registration::PartitionRegistration;
 
