@@ -68,9 +68,9 @@ pub use isr::{IsrController, IsrRequest};
 pub use links::{PeerConnector, PeerError};
 pub use manager::{ManagerConfig, ReplicaManager, StartError};
 pub use model::{
-    AbortedTransaction, EpochEnd, FetchPartition, FetchPartitionData, FetchRequestModel, Isolation,
-    LeaderChange, LeaderChangeKind, LeaderHint, ListedOffset, OffsetSpec, PartitionError,
-    PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition,
+    AbortedTransaction, AppendChecks, EpochEnd, FetchPartition, FetchPartitionData,
+    FetchRequestModel, Isolation, LeaderChange, LeaderChangeKind, LeaderHint, ListedOffset,
+    OffsetSpec, PartitionError, PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition,
 };
 pub use push::PeerTraffic;
 pub use server::ReplicationService;

@@ -28,6 +28,8 @@ pub mod leader;
 
 pub mod follower;
 
+pub mod refused;
+
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ pub use leader::{
     AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Straggler,
     Subscription, SubscriptionAnswer,
 };
+pub use refused::{RefusedBatches, SentBatch};
 pub use registration::PartitionRegistration;
 
 /// What a partition needs to know of its configuration.
