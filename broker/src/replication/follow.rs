@@ -231,6 +231,15 @@ impl Replica {
         }
     }
 
+    /// Whom this replica follows without being in sync.
+    pub(crate) fn waiting_leader(&self) -> Option<NodeId> {
+        let state = self.lock();
+        let me = self.shared.identity.node;
+        let in_sync = state.core.registration()?.isr.contains(&me);
+        let leader = state.core.follower()?.leader();
+        leader.filter(|_| !in_sync)
+    }
+
     /// Whom this replica follows at present.
     pub(crate) fn followed_leader(&self) -> Option<NodeId> {
         self.lock()

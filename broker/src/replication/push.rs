@@ -13,10 +13,12 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rpc::replication::v1 as proto;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
 use super::push_read::PushRead;
 use super::replica::Replica;
+use super::throttle::look_again;
 
 /// A frame is sent when its blob has this size, or when nothing more is ready. Larger ones gain nothing
 /// (`docs/internals/performance.md`).
@@ -78,6 +80,8 @@ pub(crate) struct PushPartition {
     pub(crate) position: Mutex<PushPosition>,
     queued: AtomicBool,
     closed: AtomicBool,
+    /// Until when the follower wants nothing.
+    held_until: Mutex<Option<Instant>>,
 }
 
 /// What was sent of a partition so far.
@@ -109,7 +113,18 @@ impl PushPartition {
             position: Mutex::new(position),
             queued: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            held_until: Mutex::new(None),
         }
+    }
+
+    /// The follower wants no batches until then.
+    pub(crate) fn hold(&self, until: Instant) {
+        *self.held_until.lock() = Some(until);
+    }
+
+    /// See [`Self::hold`]; `None` if batches may be sent now.
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.held_until.lock().filter(|until| *until > now)
     }
 
     /// Nothing is sent for it any more.
@@ -187,7 +202,7 @@ impl PushStream {
     /// Waits until there is something to send and gives it; `None` when the stream is closed.
     pub(crate) async fn next_frame(&self) -> Option<proto::LeaderFrame> {
         loop {
-            let frame = self.fill_frame().await?;
+            let (frame, held_until) = self.fill_frame().await?;
             if let Some(frame) = frame {
                 self.traffic.frames_out.fetch_add(1, Ordering::Relaxed);
                 let bytes = frame.blob.len() as u64;
@@ -196,14 +211,23 @@ impl PushStream {
                     .fetch_add(bytes, Ordering::Relaxed);
                 return Some(frame);
             }
-            self.wake.notified().await;
+            match held_until {
+                None => self.wake.notified().await,
+                Some(until) => {
+                    let at = look_again(Instant::now(), until);
+                    // Either way there may be something to send.
+                    let _ = tokio::time::timeout_at(at, self.wake.notified()).await;
+                }
+            }
         }
     }
 
-    /// One frame from what is ready now: `Some(None)` if nothing is, `None` if the stream is closed.
-    async fn fill_frame(&self) -> Option<Option<proto::LeaderFrame>> {
+    /// One frame from what is ready now, if anything is, and when throttled partitions may go on; `None` if the stream
+    /// is closed.
+    async fn fill_frame(&self) -> Option<(Option<proto::LeaderFrame>, Option<Instant>)> {
         let mut filling = Filling::default();
         let mut starved = Vec::new();
+        let mut held_until: Option<Instant> = None;
         if self.queue.lock().closed {
             return None;
         }
@@ -225,6 +249,11 @@ impl PushStream {
                     filling.positions.extend(position);
                     starved.push(push);
                 }
+                PushRead::Held { position, until } => {
+                    filling.positions.extend(position);
+                    starved.push(push);
+                    held_until = Some(held_until.map_or(until, |first| first.min(until)));
+                }
                 PushRead::Position(position) => filling.positions.push(position),
                 PushRead::Batches {
                     header,
@@ -244,10 +273,10 @@ impl PushStream {
         // Last: a partition is answered before it is ready, so the answer to each start whose batches are in this frame
         // is in it, too, or was in an earlier one. Batches that came first would be dropped by the follower.
         filling.answers = std::mem::take(&mut self.queue.lock().answers);
-        Some(filling.into_frame())
+        Some((filling.into_frame(), held_until))
     }
 
-    /// Those without credit stay ready; the next grant wakes the stream.
+    /// Those without credit, or throttled, stay ready; the next grant wakes the stream, or time does.
     fn put_back(&self, starved: Vec<Arc<PushPartition>>) {
         if starved.is_empty() {
             return;

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use rpc::replication::v1 as proto;
 use rpc::replication::v1::replication_server::{Replication, ReplicationServer};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId};
 
@@ -198,6 +200,9 @@ impl Serving {
         for position in &frame.start {
             self.start(stream, position);
         }
+        for hold in &frame.hold {
+            self.hold(hold);
+        }
         if frame.credit_bytes > 0 {
             stream.grant(frame.credit_bytes);
         }
@@ -213,6 +218,14 @@ impl Serving {
                 LeaderEpoch(progress.leader_epoch),
                 convert::progress_position(progress),
             );
+        }
+    }
+
+    fn hold(&self, hold: &proto::PartitionHold) {
+        let key = convert::topic_id(&hold.topic_id).map(|id| (id, hold.partition));
+        let until = Instant::now().checked_add(Duration::from_millis(hold.for_ms));
+        if let (Some(push), Some(until)) = (key.and_then(|key| self.started.get(&key)), until) {
+            push.hold(until);
         }
     }
 

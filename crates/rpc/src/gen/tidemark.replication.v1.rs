@@ -19,6 +19,19 @@ pub struct FollowerFrame {
     /// Payload bytes that the leader may send on this stream beyond what it was allowed before.
     #[prost(uint64, tag = "6")]
     pub credit_bytes: u64,
+    /// Partitions of which the follower got more than its throttle allows.
+    #[prost(message, repeated, tag = "7")]
+    pub hold: ::prost::alloc::vec::Vec<PartitionHold>,
+}
+/// Send no batches of the partition for so long, unless it is started again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartitionHold {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(uint64, tag = "3")]
+    pub for_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowerHello {
