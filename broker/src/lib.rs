@@ -36,6 +36,9 @@ mod http;
 mod limits;
 mod metrics;
 
+#[cfg(test)]
+mod patience;
+
 pub use follow_metadata::FollowError;
 pub use kafka::ListenError;
 pub use node::{BrokerOptions, OptionsError};

@@ -544,6 +544,15 @@ mod tests {
     }
 
     #[test]
+    fn no_more_series_are_shown_than_the_limit_and_the_others_are_counted() {
+        let mut page = Page::default();
+        let many = vec![(); MAX_SERIES + 3];
+        assert_eq!(page.bounded(&many).len(), MAX_SERIES);
+        assert_eq!(page.bounded(&many[..7]).len(), 7);
+        assert_eq!(page.dropped, 3);
+    }
+
+    #[test]
     fn label_values_cannot_break_out() {
         assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
     }

@@ -14,6 +14,9 @@ use crate::broker::Broker;
 use crate::coordinator::OFFSETS_TOPIC;
 use crate::transactions::TRANSACTIONS_TOPIC;
 
+/// The largest batch of `__consumer_offsets`, above what clients may send to other topics: one record has all that a
+/// member shall consume, or all topics that match a regular expression. 8 MiB are two million partitions.
+const OFFSETS_RECORD_MAX: usize = 8 << 20;
 /// How long a client's request waits for the topic to be there; it asks again otherwise.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -123,6 +126,7 @@ fn offsets_topic(broker: &Broker) -> CreatableTopic {
                 "segment.bytes",
                 settings.offsets_topic_segment_bytes.to_string(),
             ),
+            config("max.message.bytes", OFFSETS_RECORD_MAX.to_string()),
         ],
         ..CreatableTopic::default()
     }

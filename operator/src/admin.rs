@@ -55,7 +55,8 @@ pub struct ConfigChange {
 /// What a cluster says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterHealth {
-    /// Partitions with fewer replicas in sync than assigned, or without a leader, as `topic-partition`, over all topics.
+    /// Partitions with fewer replicas in sync than there have to be, or without a leader, as `topic-partition`, over all topics.
+    /// Replicas that a running reassignment adds need not be there yet.
     pub under_replicated: Vec<String>,
     /// Node id of the active controller, if the cluster names one.
     pub active_controller: Option<i32>,

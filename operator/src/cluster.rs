@@ -1,7 +1,7 @@
 //! How does one KafkaCluster come true?
 //!
-//! Flow: `dereference` (what is there) -> validate -> identity -> `volumes` -> build -> `children` (apply and prune) -> `claims` -> `roll` ->
-//! `status`. Every step is idempotent and the whole is repeated on every change, so any of them may be the first after a crash.
+//! Flow: `dereference` (what is there) -> validate -> identity -> `volumes` -> build -> `children` (apply and prune; `claims` before and after)
+//! -> `roll` -> `status`. Every step is idempotent and the whole is repeated on every change, so any of them may be the first after a crash.
 //!
 //! There is no finalizer: children go by owner reference, volumes stay or go by theirs, so deleting a cluster never hangs.
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
-use operator_core::api::v1alpha1::KafkaCluster;
+use operator_core::api::v1alpha1::{DeletionPolicy, KafkaCluster};
 use operator_core::build::{self, Owner};
 use operator_core::{identity, names, storage, validate};
 
@@ -130,8 +130,10 @@ async fn make_true(
     }
     let cluster = &volumes.settle(cluster);
     let objects = build::cluster(cluster, &identity, &owner, &ctx.settings)?;
+    let mark = |policy| claims::mark(ctx, cluster, &identity, &observed.claims, &owner, policy);
+    let mut marked = mark(DeletionPolicy::Delete).await?;
     let written = children::write(ctx, cluster, &identity, &objects, &observed, &owner.uid).await;
-    let marked = claims::mark(ctx, cluster, &identity, &observed.claims, &owner).await?;
+    marked &= mark(DeletionPolicy::Retain).await?;
     let sets = &written.stateful_sets;
     let mut facts = roll::observe(ctx, object, &identity, sets, &observed.pods).await;
     facts.volumes = volumes;

@@ -5,6 +5,7 @@ import difflib
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,10 @@ class Failed(Exception):
     pass
 
 
+class Skipped(Exception):
+    pass
+
+
 def require(condition, message):
     if not condition:
         raise Failed(message)
@@ -45,8 +50,8 @@ def equal(what, ours, theirs):
 
 
 class Checks:
-    def __init__(self, helm, tidemark, work, bless):
-        self.helm, self.tidemark, self.work, self.bless = helm, tidemark, work, bless
+    def __init__(self, helm, tidemark, promtool, work, bless):
+        self.helm, self.tidemark, self.promtool, self.work, self.bless = helm, tidemark, promtool, work, bless
         self.values = sorted((HERE / "values").glob("*.yaml"))
         self.manifests = helm.parse(helm.run_program([tidemark, "operator", "manifests", "--image", "tidemark:0.1.0"]))
 
@@ -223,6 +228,18 @@ class Checks:
                         if name not in shown and not name.endswith(("_sum", "_count", "_bucket")))
         equal("metrics of ours that no alert or dashboard shows", unseen, [])
 
+    def check_alerts_fire(self):
+        """Prometheus reads the alerts: each fires on its series after its time, none on healthy ones"""
+        rules, test = CHART / "files/alerts.yaml", HERE / "alerts.test.yaml"
+        asked = set(re.findall(r'alertname="(\w+)",alertstate="firing",severity=', test.read_text()))
+        alerts = {rule["alert"] for group in self.helm.parse(rules.read_text())[0]["groups"] for rule in group["rules"]}
+        equal("alerts that fire in alerts.test.yaml", sorted(asked), sorted(alerts))
+        if not Path(self.promtool).is_file():
+            raise Skipped(f"no {self.promtool}: run tests/platform/setup")
+        for command in (["check", "rules", str(rules)], ["test", "rules", str(test)]):
+            done = subprocess.run([self.promtool, *command], capture_output=True, text=True, check=False)
+            require(done.returncode == 0, f"promtool {command[0]} rules:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
     def check_runbooks(self):
         """each alert has a runbook that exists, and each runbook an alert"""
         base = "https://docs.example.com/runbooks/"
@@ -279,13 +296,13 @@ def shortened(text):
 
 def main():
     parser = argparse.ArgumentParser()
-    for option in ("--helm", "--tidemark"):
+    for option in ("--helm", "--tidemark", "--promtool"):
         parser.add_argument(option, required=True)
     parser.add_argument("--bless", action="store_true")
     args = parser.parse_args()
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
-        checks = Checks(Helm(args.helm, Path(work), HERE / "yaml-to-json"), args.tidemark, Path(work), args.bless)
+        checks = Checks(Helm(args.helm, Path(work), HERE / "yaml-to-json"), args.tidemark, args.promtool, Path(work), args.bless)
         for name, check in vars(Checks).items():
             if not name.startswith("check_"):
                 continue
@@ -293,6 +310,8 @@ def main():
                 check(checks)
                 print(f"ok      {check.__doc__}")
                 passed += 1
+            except Skipped as missing:
+                print(f"SKIPPED {check.__doc__}: {missing}")
             except (Failed, OSError, KeyError, StopIteration, RuntimeError) as error:
                 print(f"FAILED  {check.__doc__}\n        " + f"{type(error).__name__}: {error}".replace("\n", "\n        "))
                 failed += 1

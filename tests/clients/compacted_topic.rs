@@ -32,19 +32,11 @@ spec:
 /// A cluster whose cleaners look often and whose offsets topic is small, with the compacted topic.
 fn cluster() -> Cluster {
     let cluster = Cluster::prepare("examples/quickstart");
-    let shop = cluster.manifests().join("shop.yaml");
-    let text = std::fs::read_to_string(&shop).unwrap();
-    let config = "  config:\n";
-    assert!(text.contains(config), "the example sets some config");
-    let mut more = config.to_owned();
-    for (key, value) in [
+    cluster.configure(&[
         ("log.cleaner.backoff.ms", "300"),
         ("offsets.topic.segment.bytes", "1048576"),
         ("offsets.topic.num.partitions", "1"),
-    ] {
-        more.push_str(&format!("    {key}: \"{value}\"\n"));
-    }
-    std::fs::write(&shop, text.replacen(config, &more, 1)).unwrap();
+    ]);
     std::fs::write(cluster.manifests().join("profiles.yaml"), TOPIC).unwrap();
     cluster.start();
     cluster

@@ -1,11 +1,36 @@
 //! Do Apache Kafka's own tools read what we write, and get from us what they ask for?
 
+use std::path::{Path, PathBuf};
+
 use tests::client_programs::{Client, java_class};
 use tests::cluster::{Cluster, await_true};
 use tests::raw::Raw;
 use tests::{disk, skipped};
 use wire::messages::CreateTopicsRequest;
 use wire::messages::create_topics_request::CreatableTopic;
+
+/// The segments, indexes and producer snapshots of a topic in a log directory.
+fn files_of(topic: &str, log_dir: &Path) -> Vec<String> {
+    let paths = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().path())
+    };
+    let is_of_topic = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap().to_string_lossy();
+        name.starts_with(&format!("{topic}-"))
+    };
+    let is_dumped = |file: &PathBuf| {
+        let mut extensions = ["log", "index", "timeindex", "snapshot"].iter();
+        file.extension()
+            .is_some_and(|extension| extensions.any(|one| extension == *one))
+    };
+    paths(log_dir)
+        .filter(is_of_topic)
+        .flat_map(|folder| paths(&folder))
+        .filter(is_dumped)
+        .map(|file| file.to_string_lossy().into_owned())
+        .collect()
+}
 
 #[test]
 fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
@@ -35,28 +60,7 @@ fn kafka_dump_log_reads_our_segments_indexes_and_offsets() {
         String::from_utf8_lossy(&consumed.stderr)
     );
     cluster.stop();
-    let log_dir = disk::log_dirs(&cluster.data_dir()).remove(0);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&log_dir).unwrap() {
-        let folder = entry.unwrap().path();
-        if folder
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("orders-")
-        {
-            for file in std::fs::read_dir(&folder).unwrap() {
-                let file = file.unwrap().path();
-                if file.extension().is_some_and(|extension| {
-                    ["log", "index", "timeindex", "snapshot"]
-                        .iter()
-                        .any(|e| extension == *e)
-                }) {
-                    files.push(file.to_string_lossy().into_owned());
-                }
-            }
-        }
-    }
+    let files = files_of("orders", &disk::log_dirs(&cluster.data_dir())[0]);
     assert!(files.len() >= 6, "{files:?}");
     let output = dump
         .args([
@@ -174,7 +178,7 @@ fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_a
 }
 
 /// What `kafka-reassign-partitions` says when it is run with the file and `more`; `None` without Apache Kafka's jars.
-fn reassign(cluster: &Cluster, file: &std::path::Path, more: &[&str]) -> Option<(bool, String)> {
+fn reassign(cluster: &Cluster, file: &Path, more: &[&str]) -> Option<(bool, String)> {
     let mut tool = java_class("org.apache.kafka.tools.reassign.ReassignPartitionsCommand")?;
     let output = tool
         .args(["--bootstrap-server", &cluster.bootstrap()])

@@ -5,4 +5,7 @@
 mod compacted_topic;
 mod consumer_groups;
 mod kafka_tools;
+mod matrix;
+mod members;
 mod round_trip;
+mod topic_configs;

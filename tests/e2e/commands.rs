@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use tests::cluster::{Cluster, await_some, await_true};
+use tests::cluster::{Cluster, DownWhenDropped, await_some, await_true};
 use tests::{root, tidemark};
 
 fn run(folder: &Path, args: &[&str], input: &str) -> Output {
@@ -42,6 +42,7 @@ fn json(output: &Output) -> Value {
 #[test]
 fn another_shell_in_the_same_folder_needs_no_arguments() {
     let home = tempfile::tempdir().unwrap();
+    let _down = DownWhenDropped(home.path());
     let example = root().join("examples/single-node");
     let up = run(
         home.path(),

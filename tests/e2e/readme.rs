@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use tests::cluster::DownWhenDropped;
+
 /// How the README builds and runs; the tests use the binary that is built already.
 const BUILD_AND_RUN: &str = "cargo run --release --bin tidemark --";
 /// Those that `.ci/run` runs as they stand: a stage of their own.
@@ -96,6 +98,7 @@ fn every_command_of_the_readme_works() {
     let readme = std::fs::read_to_string(tests::root().join("README.md")).unwrap();
     let ci = std::fs::read_to_string(tests::root().join(".ci/run")).unwrap();
     let home = tempfile::tempdir().unwrap();
+    let _down = DownWhenDropped(home.path());
     std::fs::create_dir_all(home.path().join("target/release")).unwrap();
     let binary = home.path().join("target/release/tidemark");
     std::os::unix::fs::symlink(tests::tidemark(), &binary).unwrap();

@@ -217,6 +217,22 @@ fn a_move_that_cannot_end_is_given_up_or_ends_when_its_broker_is_back() {
     await_some("metadata shows all replicas while it moves", || {
         (brokers.replicas(0).0 == [2, 1, 0]).then_some(())
     });
+    // The copy that is still being made is not missed.
+    let topics = |more: &[&str]| {
+        let command = [&["topics", "-b", &brokers.address][..], more].concat();
+        let output = cluster.command(&command);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(topics(&[])[5..], [TOPIC, "1", "2", "2/2"]);
+    let shown = topics(&[TOPIC]);
+    assert_eq!(shown[6..8], ["ADDING", "REMOVING"]);
+    assert_eq!(
+        (&*shown[11], &shown[13..]),
+        ("2,1,0", &["2", "0"].map(str::to_owned)[..])
+    );
     assert_eq!(brokers.reassign(0, None), ErrorCode::None);
     assert_eq!(brokers.moves(), []);
     assert_eq!(

@@ -183,6 +183,10 @@ fn copy_under_kills(cluster: &Cluster, library: Library, target: &str, count: u3
                 || copying.child.try_wait().is_ok_and(|end| end.is_some())
         });
     }
+    assert!(
+        kills > 0,
+        "{library:?}: the copier was done before any broker was killed: give it more than {count} records"
+    );
     let output = copying.child.wait_with_output().expect("the copier ends");
     let aborted = String::from_utf8_lossy(&output.stderr)
         .matches("aborting")

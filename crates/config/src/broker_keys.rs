@@ -245,10 +245,16 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
         "log.dir.reserve.bytes",
         "a reserve of disk space is not implemented yet",
     ),
-    refused("log.flush.interval.messages", USE_DURABILITY),
+    only(integer("compression.gzip.level", "-1"), CODEC_LEVEL),
+    only(integer("compression.lz4.level", "9"), CODEC_LEVEL),
+    only(integer("compression.zstd.level", "3"), CODEC_LEVEL),
+    only(
+        long("log.flush.interval.messages", "9223372036854775807"),
+        USE_DURABILITY,
+    ),
     refused("log.flush.interval.ms", USE_DURABILITY),
-    refused(
-        "log.index.size.max.bytes",
+    only(
+        integer("log.index.size.max.bytes", "10485760"),
         "indexes grow with their segment",
     ),
     refused("log.roll.jitter.hours", "rolls are not jittered"),
@@ -280,6 +286,7 @@ const BY_LISTENERS: &str = "set by `listeners` of the broker file";
 const FIXED_QUORUM: &str = "the timeouts of the controller quorum are fixed";
 const GRPC: &str = "brokers speak gRPC to each other";
 const NO_SECURITY: &str = "security is not implemented yet";
+const CODEC_LEVEL: &str = "the level of a codec cannot be set yet";
 const THREADS: &str = "the broker sizes its threads by itself";
 const USE_DURABILITY: &str =
     "flushing is chosen for the whole broker by `durability: replicated` or `durability: fsync`";
@@ -302,6 +309,20 @@ const fn boolean(name: &'static str, default: &'static str) -> ConfigKey {
         kind: crate::KeyType::Boolean,
         default: Some(default),
         ..refused(name, "")
+    }
+}
+
+const fn integer(name: &'static str, default: &'static str) -> ConfigKey {
+    ConfigKey {
+        kind: crate::KeyType::Int,
+        ..boolean(name, default)
+    }
+}
+
+const fn long(name: &'static str, default: &'static str) -> ConfigKey {
+    ConfigKey {
+        kind: crate::KeyType::Long,
+        ..boolean(name, default)
     }
 }
 

@@ -16,6 +16,10 @@ pub const CONFIG_KEY: &str = "broker.yaml";
 pub const CONTAINER: &str = "broker";
 /// Name of the volume claim template; claims are called `data-POD`.
 pub const DATA_VOLUME: &str = "data";
+/// `whenDeleted` of a StatefulSet whose claims go with it when nobody else owns them.
+pub const CLAIMS_GO: &str = "Delete";
+/// `whenDeleted` of a StatefulSet whose claims outlive it.
+pub const CLAIMS_STAY: &str = "Retain";
 
 /// Label: the KafkaCluster an object belongs to.
 pub const CLUSTER_LABEL: &str = "tidemark.dev/cluster";

@@ -5,7 +5,8 @@
 //!    them, so that a corrected template can end an outage that a bad one began.
 //! 2. A pod that runs the new revision and is not Ready stops the roll: at most one pod meets a bad template.
 //! 3. An outdated pod that is not Ready goes before healthy ones.
-//! 4. A healthy pod is replaced only while every partition of the cluster has all its replicas in sync; not knowing counts as no.
+//! 4. A healthy pod is replaced only while every partition of the cluster has all its replicas in sync; not knowing counts as no. Replicas
+//!    that a running reassignment adds are not missed, as in the brokers' own CanRestart: moves that take long hold no roll back.
 //! 5. The active controller goes last; while nobody says which node that is, no healthy pod goes.
 //!
 //! Caveat: this looks at the ISR through the Kafka protocol. The roll that asks the brokers themselves, and drains them, replaces it later.

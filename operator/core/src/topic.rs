@@ -21,9 +21,9 @@ pub struct ObservedTopic {
 /// A partition as the cluster has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedPartition {
-    /// Number of assigned replicas.
+    /// Number of replicas there have to be; those that a running reassignment adds do not count.
     pub replicas: usize,
-    /// Number of replicas in sync.
+    /// Number of them in sync.
     pub in_sync: usize,
     /// Whether it has a leader.
     pub has_leader: bool,

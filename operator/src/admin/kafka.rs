@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::admin::{ConfigOp, ConfigResource, ConfigSource, NewTopic as ClientTopic};
+use client::admin::{
+    ConfigOp, ConfigResource, ConfigSource, NewTopic as ClientTopic, Reassignments,
+};
 use client::{
     Admin, BoxFuture as ClientFuture, Client, ClientError, ClientOptions, Connector, Stream,
     TcpConnector, TopicMetadata,
@@ -27,6 +29,8 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer, and with it a reconcile, may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to learn which partitions move: it is asked beside other questions, and there is an answer without it.
+const MOVES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Turns names of the Kubernetes cluster into addresses where its DNS is not at hand.
 pub trait Resolver: std::fmt::Debug + Send + Sync + 'static {
@@ -139,12 +143,14 @@ impl KafkaAdmin for ClientAdmin {
         async move {
             let admin = self.admin(at).await?;
             let metadata = self.outcome(at, admin.client().refresh_all().await)?;
+            let topics: Vec<&TopicMetadata> = metadata.topics.values().collect();
+            let moves = moves(&admin, &topics).await;
             let mut under_replicated = Vec::new();
             for topic in metadata.topics.values() {
                 let behind = topic
                     .partitions
                     .iter()
-                    .filter(|p| p.leader.is_none() || p.isr.len() < p.replicas.len());
+                    .filter(|p| p.leader.is_none() || !moves.copies(&topic.name, p).are_complete());
                 under_replicated.extend(behind.map(|p| format!("{}-{}", topic.name, p.index)));
             }
             // The controller that metadata names is whoever forwards to it.
@@ -169,12 +175,17 @@ impl KafkaAdmin for ClientAdmin {
         async move {
             let admin = self.admin(at).await?;
             let described = self.outcome(at, admin.describe_topics(&topics).await)?;
+            let there: Vec<&TopicMetadata> = described
+                .iter()
+                .filter_map(|(_, topic)| topic.as_ref().ok())
+                .collect();
+            let moves = moves(&admin, &there).await;
             let mut found: HashMap<String, Result<TopicMetadata, ClientError>> =
                 described.into_iter().collect();
             let answers = topics.iter().map(|topic| {
                 let metadata = found.remove(topic);
-                let admin = &admin;
-                async move { observed(admin, topic, metadata).await }
+                let (admin, moves) = (&admin, &moves);
+                async move { observed(admin, topic, metadata, moves).await }
             });
             Ok(join_all(answers).await)
         }
@@ -256,11 +267,21 @@ impl KafkaAdmin for ClientAdmin {
     }
 }
 
+/// The moves that matter for these topics. Without an answer all replicas that metadata names count, which only holds things back.
+async fn moves(admin: &Admin, topics: &[&TopicMetadata]) -> Reassignments {
+    let asked = tokio::time::timeout(MOVES_TIMEOUT, admin.reassignments_of(topics));
+    match asked.await {
+        Ok(Ok(moves)) => moves,
+        Ok(Err(_)) | Err(_) => Reassignments::default(),
+    }
+}
+
 /// A topic's registration together with the keys that are set on it.
 async fn observed(
     admin: &Admin,
     topic: &str,
     metadata: Option<Result<TopicMetadata, ClientError>>,
+    moves: &Reassignments,
 ) -> Result<Option<ObservedTopic>, AdminError> {
     let metadata = match metadata {
         Some(Ok(metadata)) => metadata,
@@ -288,10 +309,13 @@ async fn observed(
         partitions: metadata
             .partitions
             .iter()
-            .map(|p| ObservedPartition {
-                replicas: p.replicas.len(),
-                in_sync: p.isr.len(),
-                has_leader: p.leader.is_some(),
+            .map(|p| {
+                let copies = moves.copies(topic, p);
+                ObservedPartition {
+                    replicas: copies.wanted,
+                    in_sync: copies.in_sync,
+                    has_leader: p.leader.is_some(),
+                }
             })
             .collect(),
         config: set

@@ -10,10 +10,12 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use operator_core::build::ClusterObjects;
 use operator_core::identity::Identity;
 use operator_core::names;
 use operator_core::validate::ValidatedCluster;
+use serde_json::json;
 
 use super::dereference::Observed;
 use crate::apply::{self, Child};
@@ -65,13 +67,12 @@ pub(super) async fn write(
         None
     };
 
+    let held = held_pools(cluster, identity);
     writer
-        .prune_all(
-            objects,
-            observed,
-            &cluster.name,
-            &held_pools(cluster, identity),
-        )
+        .keep_claims(&observed.stateful_sets, &cluster.name, &held)
+        .await;
+    writer
+        .prune_all(objects, observed, &cluster.name, &held)
         .await;
 
     let mut stateful_sets = sets.unwrap_or_default();
@@ -138,6 +139,47 @@ impl Writer<'_> {
             of_held(names::config_map),
         )
         .await;
+    }
+
+    /// A pool that left the spec has no policy any more, so its claims no longer go with its StatefulSet.
+    async fn keep_claims(
+        &mut self,
+        observed: &[StatefulSet],
+        cluster: &str,
+        held: &BTreeSet<String>,
+    ) {
+        let api = self.ctx.api::<StatefulSet>(self.namespace);
+        let names = held.iter().map(|pool| names::stateful_set(cluster, pool));
+        for name in names {
+            let takes_claims = |set: &&StatefulSet| {
+                let policy = set.spec.as_ref().and_then(|spec| {
+                    let policy = spec.persistent_volume_claim_retention_policy.as_ref()?;
+                    policy.when_deleted.as_deref()
+                });
+                set.name_any() == name
+                    && policy == Some(names::CLAIMS_GO)
+                    && apply::is_controlled_by(*set, self.uid)
+            };
+            if !observed.iter().any(|set| takes_claims(&set)) {
+                continue;
+            }
+            let patch = json!({ "spec": {
+                "persistentVolumeClaimRetentionPolicy": { "whenDeleted": names::CLAIMS_STAY },
+            }});
+            let patched = api
+                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            match patched {
+                Err(error) if !apply::is_not_found(&error) => {
+                    self.failures.push(apply::Error::Write {
+                        kind: "StatefulSet".into(),
+                        name,
+                        source: Box::new(error),
+                    });
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     /// Writes all objects of a kind; `None` when one of them failed.

@@ -1,7 +1,9 @@
 //! What do the volume claims remember, and do they go with the cluster?
 //!
 //! Each claim carries the cluster id and the node id of the data on it, so that a KafkaCluster that is deleted and created again takes its
-//! data up again. With `deletionPolicy: Delete` it also carries an owner reference: garbage collection then takes it after the pods.
+//! data up again. With `deletionPolicy: Delete` it also carries an owner reference, and Kubernetes adds one to its StatefulSet: garbage
+//! collection takes it when both are gone, after the pods. One to the StatefulSet alone would lose the data to whoever deletes that by hand,
+//! so ours is there before that and goes after it.
 
 use std::borrow::Cow;
 
@@ -20,14 +22,15 @@ use super::Error;
 use crate::apply;
 use crate::context::Context;
 
-/// Marks every claim of a node of the cluster; `false` if one has to be looked at again. Claims of no node (left by an earlier, larger
-/// cluster) are not touched.
+/// Marks every claim of a node of the cluster whose pool has this `policy`; `false` if one has to be looked at again. Claims of no node
+/// (left by an earlier, larger cluster) are not touched.
 pub(super) async fn mark(
     ctx: &Context,
     cluster: &ValidatedCluster,
     identity: &Identity,
     claims: &[PersistentVolumeClaim],
     owner: &Owner,
+    policy: DeletionPolicy,
 ) -> Result<bool, Error> {
     let mut all = true;
     let api = ctx.api::<PersistentVolumeClaim>(&cluster.namespace);
@@ -37,9 +40,12 @@ pub(super) async fn mark(
             continue;
         };
         // A removed pool has no policy any more: what is not understood is kept.
-        let policy = cluster
+        let has = cluster
             .pool(&node.pool)
             .map_or(DeletionPolicy::Retain, |pool| pool.deletion_policy);
+        if has != policy {
+            continue;
+        }
         let mark = Mark {
             node_id: node.id.to_string(),
             cluster_id: &identity.cluster_id,
@@ -132,13 +138,14 @@ fn wanted_references(
     let is_ours = |reference: &&OwnerReference| {
         reference.kind == ours.kind && reference.api_version == ours.api_version
     };
-    let mut references: Vec<OwnerReference> = claim
-        .owner_references()
-        .iter()
-        .filter(|reference| !is_ours(reference))
+    let there = claim.owner_references().iter();
+    let mut references: Vec<OwnerReference> = there
+        .filter(|reference| {
+            !is_ours(reference) || (policy == DeletionPolicy::Delete && **reference == ours)
+        })
         .cloned()
         .collect();
-    if policy == DeletionPolicy::Delete {
+    if policy == DeletionPolicy::Delete && !references.contains(&ours) {
         references.push(ours);
     }
     references

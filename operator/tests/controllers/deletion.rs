@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::namespace::Namespace;
 use crate::objects::shop;
-use crate::samples::{cluster, topic};
+use crate::samples::{cluster, pool, topic};
 
 /// Waits until nothing of a cluster is left but volumes, and returns those.
 async fn left(namespace: &Namespace, cluster: &str) -> BTreeSet<String> {
@@ -116,29 +116,94 @@ pub(crate) async fn a_cluster_with_the_policy_delete_takes_its_volumes_along(nam
     let mut object = cluster("shop", 3);
     object["spec"]["deletionPolicy"] = json!("Delete");
     namespace.create::<KafkaCluster>(object).await;
-    let owner = namespace.settled("shop").await;
-    let mut claims = BTreeSet::new();
-    for ordinal in 0..3 {
-        let name = format!("data-shop-main-{ordinal}");
-        let goes = |claim: &PersistentVolumeClaim| {
-            let references = claim.owner_references();
-            references
-                .iter()
-                .any(|reference| Some(&reference.uid) == owner.metadata.uid.as_ref())
-        };
-        let claim = namespace.until(&name, "goes with the cluster", goes).await;
-        claims.extend(claim.uid());
-    }
+    namespace.settled("shop").await;
+    go_with_cluster_and_set(&namespace, "main", 3).await;
     namespace.delete::<KafkaCluster>("shop").await;
     left(&namespace, "shop").await;
-    // By uid: while a StatefulSet is on its way out, its controller may make an empty claim in place of one that went before its pod was
-    // known to use it.
+    namespace
+        .inventory_is("shop", |found| found.is_empty())
+        .await;
+}
+
+/// Waits until each claim of a pool goes when both the cluster and its StatefulSet are gone: while the StatefulSet is there, its controller
+/// would make an empty claim in place of one that went.
+async fn go_with_cluster_and_set(namespace: &Namespace, pool: &str, count: usize) {
+    for ordinal in 0..count {
+        let name = format!("data-shop-{pool}-{ordinal}");
+        namespace
+            .until(
+                &name,
+                "goes after its StatefulSet",
+                |claim: &PersistentVolumeClaim| {
+                    let owners = claim.owner_references().iter();
+                    let kinds: BTreeSet<&str> = owners.map(|owner| owner.kind.as_str()).collect();
+                    kinds == BTreeSet::from(["KafkaCluster", "StatefulSet"])
+                },
+            )
+            .await;
+    }
+}
+
+pub(crate) async fn a_deleted_stateful_set_takes_no_volume_along(namespace: Namespace) {
+    let mut object = cluster("shop", 3);
+    object["spec"]["deletionPolicy"] = json!("Delete");
+    namespace.create::<KafkaCluster>(object).await;
+    namespace.settled("shop").await;
+    go_with_cluster_and_set(&namespace, "main", 3).await;
+    let before = claim_uids(&namespace).await;
+    let set: StatefulSet = namespace.get("shop-main").await.expect("a StatefulSet");
+    namespace.delete::<StatefulSet>("shop-main").await;
+    namespace
+        .until("shop-main", "is there again", |now: &StatefulSet| {
+            now.uid() != set.uid() && now.metadata.deletion_timestamp.is_none()
+        })
+        .await;
+    namespace.settled("shop").await;
+    go_with_cluster_and_set(&namespace, "main", 3).await;
+    assert_eq!(claim_uids(&namespace).await, before);
+
+    // Who changes his mind keeps them.
+    let retain = json!({ "spec": { "deletionPolicy": "Retain" } });
+    namespace.merge::<KafkaCluster>("shop", retain).await;
     for ordinal in 0..3 {
         let name = format!("data-shop-main-{ordinal}");
         namespace
-            .lost::<PersistentVolumeClaim>(&name, |claim| {
-                claim.uid().is_some_and(|uid| claims.contains(&uid))
-            })
+            .until(&name, "belongs to nobody", is_nobodys)
             .await;
     }
+    namespace.delete::<KafkaCluster>("shop").await;
+    assert_eq!(left(&namespace, "shop").await, volumes());
+    assert_eq!(claim_uids(&namespace).await, before);
+}
+
+fn is_nobodys(claim: &PersistentVolumeClaim) -> bool {
+    claim.owner_references().is_empty()
+}
+
+async fn claim_uids(namespace: &Namespace) -> BTreeSet<String> {
+    let claims = namespace.list::<PersistentVolumeClaim>().await;
+    claims.iter().filter_map(|claim| claim.uid()).collect()
+}
+
+pub(crate) async fn a_pool_that_left_the_spec_keeps_its_volumes(namespace: Namespace) {
+    let mut object = cluster("shop", 3);
+    object["spec"]["deletionPolicy"] = json!("Delete");
+    let main = object["spec"]["pools"].clone();
+    let more = pool("more", &["broker"], 1);
+    object["spec"]["pools"] = json!([main[0], more]);
+    namespace.create::<KafkaCluster>(object).await;
+    namespace.settled("shop").await;
+    go_with_cluster_and_set(&namespace, "main", 3).await;
+    go_with_cluster_and_set(&namespace, "more", 1).await;
+    let without = json!({ "spec": { "pools": main } });
+    namespace.merge::<KafkaCluster>("shop", without).await;
+    namespace
+        .until("data-shop-more-0", "belongs to nobody", is_nobodys)
+        .await;
+    namespace.delete::<KafkaCluster>("shop").await;
+    left(&namespace, "shop").await;
+    let kept = "PersistentVolumeClaim/data-shop-more-0".to_owned();
+    namespace
+        .inventory_is("shop", |found| *found == BTreeSet::from([kept.clone()]))
+        .await;
 }

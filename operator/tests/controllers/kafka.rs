@@ -20,7 +20,7 @@ use types::ErrorCode;
 #[derive(Debug, Default)]
 pub(crate) struct Kafka {
     clusters: Mutex<BTreeMap<Name, Cluster>>,
-    faults: Option<Mutex<SmallRng>>,
+    faults: Option<Faults>,
 }
 
 /// Namespace and name of a KafkaCluster.
@@ -67,14 +67,58 @@ struct Topic {
     config: BTreeMap<String, String>,
 }
 
-/// One call in this many fails, once before and once after it was done, when there are faults.
+/// Of this many calls one fails before and one after it was done, when there are faults.
 const FAULTY: u32 = 20;
+
+/// Which calls fail. It depends on the seed, the operation, what it is about and how often that was asked for, and on nothing else, so that
+/// a seed fails the same calls however tasks interleave.
+#[derive(Debug)]
+struct Faults {
+    seed: u64,
+    /// How often each operation was asked for, by its name and what it is about.
+    calls: Mutex<BTreeMap<String, u64>>,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    FailsBefore,
+    FailsAfter,
+    Succeeds,
+}
+
+impl Faults {
+    /// A call about several objects has the worst of their fates.
+    fn fate(&self, operation: &str, objects: impl Iterator<Item = String>) -> Fate {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let fates = objects.map(|object| {
+            let call = format!("{operation} {object}");
+            let count = calls.entry(call.clone()).or_default();
+            *count += 1;
+            // FNV-1a: spreads calls over seeds; nothing depends on its quality.
+            let seed = format!("{call} {count} {}", self.seed)
+                .bytes()
+                .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+            match SmallRng::seed_from_u64(seed).random_range(0..FAULTY) {
+                0 => Fate::FailsBefore,
+                1 => Fate::FailsAfter,
+                _ => Fate::Succeeds,
+            }
+        });
+        fates.min().unwrap_or(Fate::Succeeds)
+    }
+}
 
 impl Kafka {
     /// Calls fail now and then, with done or undone work behind them.
     pub(crate) fn faulty(seed: u64) -> Self {
         Self {
-            faults: Some(Mutex::new(SmallRng::seed_from_u64(seed))),
+            faults: Some(Faults {
+                seed,
+                calls: Mutex::default(),
+            }),
             ..Self::default()
         }
     }
@@ -204,20 +248,25 @@ impl Kafka {
         })
     }
 
-    /// Carries out a call on a reachable cluster, with the faults of the seed around it.
+    /// Carries out a call about topics of a reachable cluster, or about the cluster itself, with the faults of the seed around it.
     fn call<T>(
         &self,
         at: &KafkaEndpoint,
+        operation: &str,
+        topics: &[&str],
         act: impl FnOnce(&mut Cluster) -> T,
     ) -> Result<T, AdminError> {
         let unreachable =
             |why: &str| AdminError::Unreachable(format!("{why} ({}/{})", at.namespace, at.cluster));
-        let fate = self.faults.as_ref().map_or(FAULTY, |dice| {
-            dice.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .random_range(0..FAULTY)
+        let fate = self.faults.as_ref().map_or(Fate::Succeeds, |faults| {
+            let (namespace, cluster) = (&at.namespace, &at.cluster);
+            let objects = topics.iter();
+            faults.fate(
+                operation,
+                objects.map(|topic| format!("{namespace}/{cluster}/{topic}")),
+            )
         });
-        if fate == 0 {
+        if fate == Fate::FailsBefore {
             return Err(unreachable("injected before the call"));
         }
         let expected = format!(
@@ -237,7 +286,7 @@ impl Kafka {
             return Err(unreachable("connection refused"));
         };
         let answer = act(cluster);
-        if fate == 1 {
+        if fate == Fate::FailsAfter {
             return Err(unreachable("injected after the call was done"));
         }
         Ok(answer)
@@ -246,10 +295,14 @@ impl Kafka {
     fn each<I, T>(
         &self,
         at: &KafkaEndpoint,
+        operation: &str,
         items: Vec<I>,
+        name: impl Fn(&I) -> &str,
         mut act: impl FnMut(&mut Cluster, I) -> Result<T, AdminError>,
     ) -> Answers<T> {
-        self.call(at, |cluster| {
+        let names: Vec<String> = items.iter().map(|item| name(item).to_owned()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.call(at, operation, &names, |cluster| {
             items.into_iter().map(|item| act(cluster, item)).collect()
         })
     }
@@ -420,7 +473,7 @@ impl KafkaAdmin for Kafka {
             self.at(&at.namespace, &at.cluster, |cluster| {
                 cluster.health_calls += 1;
             });
-            self.call(at, |cluster| {
+            self.call(at, "health", &[""], |cluster| {
                 let up = cluster.brokers.values().filter(|broker| broker.up);
                 let lowest = up.map(|broker| broker.node_id).min();
                 ClusterHealth {
@@ -437,7 +490,12 @@ impl KafkaAdmin for Kafka {
         at: &'a KafkaEndpoint,
         topics: Vec<String>,
     ) -> BoxFuture<'a, Answers<Option<ObservedTopic>>> {
-        async move { self.each(at, topics, |cluster, topic| Ok(cluster.describe(&topic))) }.boxed()
+        async move {
+            self.each(at, "describe", topics, String::as_str, |cluster, topic| {
+                Ok(cluster.describe(&topic))
+            })
+        }
+        .boxed()
     }
 
     fn create_topics<'a>(
@@ -445,7 +503,7 @@ impl KafkaAdmin for Kafka {
         at: &'a KafkaEndpoint,
         topics: Vec<NewTopic>,
     ) -> BoxFuture<'a, Answers<()>> {
-        async move { self.each(at, topics, Cluster::create) }.boxed()
+        async move { self.each(at, "create", topics, |new| &new.name, Cluster::create) }.boxed()
     }
 
     fn grow_topics<'a>(
@@ -454,9 +512,13 @@ impl KafkaAdmin for Kafka {
         topics: Vec<(String, i32)>,
     ) -> BoxFuture<'a, Answers<()>> {
         async move {
-            self.each(at, topics, |cluster, (topic, count)| {
-                cluster.grow(&topic, count)
-            })
+            self.each(
+                at,
+                "grow",
+                topics,
+                |(topic, _)| topic,
+                |cluster, (topic, count)| cluster.grow(&topic, count),
+            )
         }
         .boxed()
     }
@@ -466,7 +528,8 @@ impl KafkaAdmin for Kafka {
         at: &'a KafkaEndpoint,
         changes: Vec<ConfigChange>,
     ) -> BoxFuture<'a, Answers<()>> {
-        async move { self.each(at, changes, Cluster::alter) }.boxed()
+        async move { self.each(at, "alter", changes, |change| &change.topic, Cluster::alter) }
+            .boxed()
     }
 
     fn delete_topics<'a>(
@@ -474,6 +537,42 @@ impl KafkaAdmin for Kafka {
         at: &'a KafkaEndpoint,
         topics: Vec<String>,
     ) -> BoxFuture<'a, Answers<()>> {
-        async move { self.each(at, topics, |cluster, topic| cluster.delete(&topic)) }.boxed()
+        async move {
+            self.each(at, "delete", topics, String::as_str, |cluster, topic| {
+                cluster.delete(&topic)
+            })
+        }
+        .boxed()
+    }
+}
+
+#[test]
+fn a_seed_fails_the_same_calls_in_whatever_order_they_come() {
+    let fates = |backwards: bool| {
+        let faults = Faults {
+            seed: 7,
+            calls: Mutex::default(),
+        };
+        let mut topics: Vec<String> = (0..10).map(|n| format!("a/shop/{n}")).collect();
+        if backwards {
+            topics.reverse();
+        }
+        let mut fates = BTreeMap::new();
+        for count in 0..20 {
+            for topic in &topics {
+                for operation in ["describe", "create"] {
+                    let fate = faults.fate(operation, std::iter::once(topic.clone()));
+                    fates.insert((topic.clone(), operation, count), fate);
+                }
+            }
+        }
+        fates
+    };
+    let forwards = fates(false);
+    assert_eq!(forwards, fates(true));
+    // One in twenty, of 400.
+    for fate in [Fate::FailsBefore, Fate::FailsAfter] {
+        let count = forwards.values().filter(|found| **found == fate).count();
+        assert!((5..60).contains(&count), "{fate:?}: {count}");
     }
 }

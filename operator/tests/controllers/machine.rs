@@ -228,13 +228,16 @@ impl Machine {
         for ordinal in 0..replicas {
             let pod_name = format!("{name}-{ordinal}");
             let claim_name = names::claim(&pod_name);
-            if !claims
+            let claim = claims
                 .iter()
-                .any(|claim| claim.name_any() == claim_name && here(claim.namespace()))
-            {
-                let claim = claim_of(set, &claim_name);
-                let api = self.api::<PersistentVolumeClaim>(set);
-                unless_lost(api.create(&PostParams::default(), &claim).await)?;
+                .find(|claim| claim.name_any() == claim_name && here(claim.namespace()));
+            match claim {
+                Some(claim) => self.own_claim(set, claim).await?,
+                None => {
+                    let claim = claim_of(set, &claim_name);
+                    let api = self.api::<PersistentVolumeClaim>(set);
+                    unless_lost(api.create(&PostParams::default(), &claim).await)?;
+                }
             }
             let existing = pods
                 .iter()
@@ -262,6 +265,42 @@ impl Machine {
             .filter(|pod| condition(pod, "Ready") == Some("True"))
             .count();
         self.report_set(set, mine.count(), ready, &revision).await
+    }
+
+    /// A claim is the set's when it shall go with it, beside whoever else owns it.
+    async fn own_claim(
+        &self,
+        set: &StatefulSet,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<(), kube::Error> {
+        let policy = set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+        let goes =
+            policy.and_then(|policy| policy.when_deleted.as_deref()) == Some(names::CLAIMS_GO);
+        let uid = set.uid().unwrap_or_default();
+        let mut owners = claim.owner_references().to_vec();
+        let there = owners.len();
+        owners.retain(|owner| owner.uid != uid);
+        if (owners.len() < there) == goes {
+            return Ok(());
+        }
+        owners.extend(set.controller_owner_ref(&()).filter(|_| goes));
+        let patch = json!({ "metadata": {
+            "uid": claim.uid(),
+            "resourceVersion": claim.resource_version(),
+            "ownerReferences": owners,
+        }});
+        let api = self.api::<PersistentVolumeClaim>(set);
+        let patched = api
+            .patch(
+                &claim.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
+            .await;
+        unless_lost(patched)
     }
 
     async fn adopt(&self, set: &StatefulSet, pod: &Pod) -> Result<(), kube::Error> {

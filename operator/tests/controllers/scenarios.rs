@@ -48,6 +48,8 @@ scenarios! {
     "two" deletion::two_clusters_do_not_touch_each_other
     "retained" deletion::a_deleted_cluster_leaves_its_volumes_and_takes_them_up_again
     "erased" deletion::a_cluster_with_the_policy_delete_takes_its_volumes_along
+    "set-erased" deletion::a_deleted_stateful_set_takes_no_volume_along
+    "pool-erased" deletion::a_pool_that_left_the_spec_keeps_its_volumes
     "growth" storage::a_larger_size_grows_the_volumes_and_restarts_nothing
     "shrink" storage::a_smaller_size_is_refused_and_all_else_goes_on
     "topic" topics::a_topic_is_created_and_grows_and_follows_its_configuration

@@ -25,6 +25,7 @@ public class RoundTrip {
         Properties config = new Properties();
         config.put("bootstrap.servers", bootstrap);
         config.put("acks", "all");
+        config.put("enable.idempotence", "true");
         config.put("linger.ms", "5");
         try (KafkaProducer<String, String> producer =
                 new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
@@ -44,6 +45,7 @@ public class RoundTrip {
         config.put("group.id", group);
         config.put("auto.offset.reset", "earliest");
         config.put("enable.auto.commit", "false");
+        config.put("isolation.level", "read_committed");
         StringBuilder out = new StringBuilder();
         try (KafkaConsumer<String, String> consumer =
                 new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -18,7 +19,10 @@ import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
-/** Java kafka-clients: `produce BOOT TOPIC ID TRANSACTIONS` or `copy BOOT SOURCE TARGET GROUP COUNT PROGRESS`. */
+/**
+ * Java kafka-clients: `produce BOOT TOPIC ID TRANSACTIONS`, `transact BOOT SOURCE TARGET GROUP TRANSACTIONS` or
+ * `copy BOOT SOURCE TARGET GROUP COUNT PROGRESS`.
+ */
 public class Transactions {
     public static void main(String[] args) {
         try {
@@ -33,6 +37,8 @@ public class Transactions {
     static void run(String[] args) throws Exception {
         if (args[0].equals("produce")) {
             produce(args[1], args[2], args[3], Integer.parseInt(args[4]));
+        } else if (args[0].equals("transact")) {
+            transact(args[1], args[2], args[3], args[4], Integer.parseInt(args[5]));
         } else {
             copy(args[1], args[2], args[3], args[4], Integer.parseInt(args[5]), args[6]);
         }
@@ -66,6 +72,34 @@ public class Transactions {
                     producer.abortTransaction();
                 } else {
                     producer.commitTransaction();
+                }
+            }
+        }
+    }
+
+    /**
+     * Ten records to TARGET in each, every third transaction aborted, values `committed-T-N` and `aborted-T-N`; each
+     * moves GROUP's offset on SOURCE's only partition by ten.
+     */
+    static void transact(String bootstrap, String source, String target, String group, int transactions) {
+        TopicPartition partition = new TopicPartition(source, 0);
+        int done = 0;
+        try (KafkaProducer<String, String> producer = producer(bootstrap, group)) {
+            for (int number = 0; number < transactions; number++) {
+                boolean aborted = number % 3 == 1;
+                producer.beginTransaction();
+                for (int n = 0; n < 10; n++) {
+                    String value = (aborted ? "aborted-" : "committed-") + number + "-" + n;
+                    producer.send(new ProducerRecord<>(target, Integer.toString(n), value));
+                }
+                Map<TopicPartition, OffsetAndMetadata> offsets = Map.of(partition, new OffsetAndMetadata(done + 10));
+                producer.sendOffsetsToTransaction(offsets, new ConsumerGroupMetadata(group));
+                if (aborted) {
+                    producer.flush();
+                    producer.abortTransaction();
+                } else {
+                    producer.commitTransaction();
+                    done += 10;
                 }
             }
         }

@@ -1,8 +1,10 @@
-"""confluent-kafka (librdkafka): produce, consume through a group, or produce steadily and write down every ack."""
+"""confluent-kafka (librdkafka): produce, consume through a group, be a member of one, make transactions, or produce
+steadily and write down every ack."""
 import sys
+import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 
 def fail(text):
@@ -28,7 +30,7 @@ def produce(bootstrap, topic, prefix, first, count):
 def consume(bootstrap, topic, group, count):
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest",
-        "enable.auto.commit": False, "session.timeout.ms": 10000,
+        "enable.auto.commit": False, "session.timeout.ms": 10000, "isolation.level": "read_committed",
     })
     consumer.subscribe([topic])
     seen, deadline = 0, time.monotonic() + 60
@@ -45,6 +47,68 @@ def consume(bootstrap, topic, group, count):
         print(message.value().decode())
         seen += 1
     consumer.commit(asynchronous=False)
+    consumer.close()
+
+
+def member(bootstrap, topic, group, name):
+    """Processes records until standard input ends. Says what happens, each line in one write: `NAME assigned P,P`,
+    `NAME revoked P,P`, `NAME record P VALUE`, `NAME left`."""
+    def say(*words):
+        sys.stdout.write(" ".join(map(str, (name, *words))) + "\n")
+        sys.stdout.flush()
+
+    def numbers(partitions):
+        return ",".join(str(part.partition) for part in partitions)
+
+    def commit(consumer):
+        try:
+            consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:
+                raise
+
+    def revoked(consumer, partitions):
+        commit(consumer)
+        say("revoked", numbers(partitions))
+
+    stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "session.timeout.ms": 10000, "heartbeat.interval.ms": 300,
+    })
+    consumer.subscribe([topic], on_assign=lambda _, partitions: say("assigned", numbers(partitions)), on_revoke=revoked)
+    while not stop.is_set():
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        if not message.error():
+            say("record", message.partition(), message.value().decode())
+        elif not message.error().retriable():
+            fail(str(message.error()))
+    consumer.close()
+    say("left")
+
+
+def transact(bootstrap, source, target, group, transactions):
+    """TRANSACTIONS of ten records to TARGET, every third aborted, values `committed-T-N` and `aborted-T-N`; each moves
+    GROUP's offset on SOURCE's only partition by ten."""
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": group})
+    producer.init_transactions(60)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    done = 0
+    for number in range(int(transactions)):
+        kind = "aborted" if number % 3 == 1 else "committed"
+        producer.begin_transaction()
+        for n in range(10):
+            producer.produce(target, f"{kind}-{number}-{n}".encode(), key=str(n).encode())
+        producer.send_offsets_to_transaction([TopicPartition(source, 0, done + 10)], consumer.consumer_group_metadata(), 60)
+        if kind == "aborted":
+            producer.flush(60)
+            producer.abort_transaction(60)
+        else:
+            producer.commit_transaction(60)
+            done += 10
     consumer.close()
 
 
@@ -84,7 +148,6 @@ def steady(bootstrap, topic, prefix, rate, seconds, out):
 
 def dump(bootstrap, topic):
     """Prints `value partition offset` of every record there is, by partition and offset."""
-    from confluent_kafka import TopicPartition
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "dump", "enable.auto.commit": False,
                          "auto.offset.reset": "earliest", "isolation.level": "read_committed"})
     partitions = [TopicPartition(topic, p) for p in consumer.list_topics(topic, timeout=30).topics[topic].partitions]
@@ -109,7 +172,6 @@ def dump(bootstrap, topic):
 
 def commit_often(bootstrap, topic, group, times, metadata_bytes):
     """Commits TIMES offsets for every partition, the last one TIMES, each with so much metadata."""
-    from confluent_kafka import TopicPartition
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     note = "m" * int(metadata_bytes)
@@ -120,7 +182,6 @@ def commit_often(bootstrap, topic, group, times, metadata_bytes):
 
 def committed(bootstrap, topic, group):
     """Prints the group's committed offset of every partition."""
-    from confluent_kafka import TopicPartition
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     for part in consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=30):
@@ -130,7 +191,6 @@ def committed(bootstrap, topic, group):
 
 def create_on_line(bootstrap):
     """For every line NAME on standard input: creates the topic, trying until it works; prints the seconds it took."""
-    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
     admin = AdminClient({"bootstrap.servers": bootstrap, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50,
                          "socket.timeout.ms": 1000})
@@ -153,5 +213,5 @@ def create_on_line(bootstrap):
 
 
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "steady": steady, "dump": dump,
+    {"produce": produce, "consume": consume, "member": member, "transact": transact, "steady": steady, "dump": dump,
      "commit_often": commit_often, "committed": committed, "create_on_line": create_on_line}[sys.argv[1]](*sys.argv[2:])

@@ -1,5 +1,8 @@
 """confluent-kafka (librdkafka) transactions: produce some committed and some aborted, copy a topic exactly once, look."""
+import faulthandler
+import os
 import sys
+import threading
 import time
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
@@ -7,6 +10,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 FAST = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 50,
         "socket.connection.setup.timeout.ms": 3000}
+if os.environ.get("TIDEMARK_LIBRDKAFKA_DEBUG"):
+    FAST["debug"] = os.environ["TIDEMARK_LIBRDKAFKA_DEBUG"]
 
 
 def fail(text):
@@ -93,18 +98,26 @@ class Copier:
 
 
 def copy(bootstrap, source, target, group, count, progress):
-    """Until COUNT records of SOURCE are committed by the group; PROGRESS gets a line for each transaction."""
-    deadline = time.monotonic() + 150
+    """Until COUNT records of SOURCE are committed by the group, with COUNT 0 until standard input ends; PROGRESS gets a
+    line for each transaction."""
+    deadline, ended = time.monotonic() + 150, threading.Event()
+    endless = int(count) == 0
+    if endless:
+        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     copier = Copier(bootstrap, source, target, group)
     with open(progress, "a", buffering=1) as out:
         done = 0
-        while done < int(count):
-            if time.monotonic() > deadline:
+        while not ended.is_set() if endless else done < int(count):
+            # librdkafka 2.16 may wait for ever in send_offsets_to_transaction when the group's coordinator goes away (its
+            # issues 5456 and 5511): the process ends then, and says where it was.
+            faulthandler.dump_traceback_later(120, exit=True)
+            if time.monotonic() > deadline and not endless:
                 fail(f"{done} of {count} copied")
             copied = copier.batch()
             done += copied
             if copied:
                 out.write(f"{done}\n")
+    faulthandler.cancel_dump_traceback_later()
     copier.consumer.close()
 
 

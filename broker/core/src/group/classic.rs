@@ -7,6 +7,7 @@ use bytes::Bytes;
 use types::{ErrorCode, ProducerId, TopicPartition, TransactionResult};
 
 use super::consumer::ConsumerGroup;
+use super::consumer::topics::Topics;
 use super::member::Member;
 use super::record::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata};
 use super::request::{JoinReply, JoinedMember, Reply, Token};
@@ -17,6 +18,7 @@ use super::{Append, AppendId, AppendKind, GroupConfig, GroupState, Now, Outcome}
 pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) config: &'a GroupConfig,
+    pub(super) topics: &'a dyn Topics,
     pub(super) appends: &'a mut Appends,
     pub(super) out: &'a mut Outcome,
 }

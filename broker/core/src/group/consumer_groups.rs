@@ -7,38 +7,45 @@ use std::sync::Arc;
 use types::ErrorCode;
 
 use super::classic::{Context, Group, PendingAppend};
-use super::consumer::request::{
-    ConsumerGroupDescription, ConsumerHeartbeat, JOIN_EPOCH, Rejection,
-};
+use super::consumer::request::{ConsumerGroupDescription, JOIN_EPOCH, Rejection, ValidHeartbeat};
 use super::consumer::topics::Topics;
-use super::consumer::{ConsumerGroup, Effects, validate};
+use super::consumer::{ConsumerGroup, Effects, View};
 use super::coordinator::Coordinator;
 use super::record::GroupRecord;
 use super::request::{CommitRequest, Reply, Token};
 use super::{GroupState, Now, Outcome};
 
 impl Coordinator {
-    /// `ConsumerGroupHeartbeat`, with the topics as they are now.
+    /// `ConsumerGroupHeartbeat`, with the topics as they were when it came; another one may have brought newer ones.
     pub fn consumer_heartbeat(
         &mut self,
         now: Now,
         token: Token,
         topics: Arc<dyn Topics>,
-        request: ConsumerHeartbeat,
+        heartbeat: ValidHeartbeat,
     ) -> Outcome {
-        let refuse = |rejection| Outcome {
-            replies: vec![(token, Reply::ConsumerHeartbeat(Err(rejection)))],
-            ..Outcome::default()
-        };
-        if let Err(rejection) = validate(&self.config().consumer, &request) {
-            return refuse(rejection);
+        if topics.version() >= self.topics.version() {
+            self.topics = topics;
         }
-        let group_id = request.group_id.clone();
-        let create = request.member_epoch == JOIN_EPOCH;
+        let group_id = heartbeat.request.group_id.clone();
+        let create = heartbeat.request.member_epoch == JOIN_EPOCH;
         self.on_group(now, &group_id, create, |group, cx| {
-            group.consumer_heartbeat(cx, token, topics, request);
+            group.consumer_heartbeat(cx, token, heartbeat);
         })
-        .unwrap_or_else(|| refuse(not_there(&group_id)))
+        .unwrap_or_else(|| Outcome {
+            replies: vec![(token, Reply::ConsumerHeartbeat(Err(not_there(&group_id))))],
+            ..Outcome::default()
+        })
+    }
+
+    /// Every regular expression in the log that means nothing here, with its group: another coordinator wrote it. The
+    /// topics of its members stay those that were found there.
+    pub fn foreign_expressions(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
+        self.groups.values().flat_map(|group| {
+            let consumer = group.consumer.iter();
+            let foreign = consumer.flat_map(|consumer| consumer.foreign_expressions());
+            foreign.map(|regex| (&*group.id, regex))
+        })
     }
 
     /// `ConsumerGroupDescribe`; `None` for an unknown group and for one that is not of this kind.
@@ -83,6 +90,14 @@ fn not_there(group_id: &str) -> Rejection {
     Rejection::new(ErrorCode::GroupIdNotFound, message)
 }
 
+fn view<'a>(cx: &Context<'a>) -> View<'a> {
+    View {
+        config: &cx.config.consumer,
+        now: cx.now,
+        topics: cx.topics,
+    }
+}
+
 impl Group {
     /// Where the group is in its life, of whichever kind it is.
     pub(super) fn current_state(&self) -> GroupState {
@@ -105,18 +120,17 @@ impl Group {
         &mut self,
         cx: &mut Context<'_>,
         token: Token,
-        topics: Arc<dyn Topics>,
-        request: ConsumerHeartbeat,
+        heartbeat: ValidHeartbeat,
     ) {
         if self.consumer.is_none()
-            && (self.state != GroupState::Empty || request.member_epoch != JOIN_EPOCH)
+            && (self.state != GroupState::Empty || heartbeat.request.member_epoch != JOIN_EPOCH)
         {
             let rejection = not_there(&self.id);
             return cx.reply(token, Reply::ConsumerHeartbeat(Err(rejection)));
         }
         let id = &self.id;
         let consumer = (self.consumer).get_or_insert_with(|| Box::new(ConsumerGroup::new(id)));
-        let effects = consumer.heartbeat(&cx.config.consumer, cx.now, token, topics, request);
+        let effects = consumer.heartbeat(view(cx), token, heartbeat);
         self.carry_out(cx, effects);
     }
 
@@ -125,7 +139,7 @@ impl Group {
         let Some(consumer) = &mut self.consumer else {
             return; // given up meanwhile, with all who waited
         };
-        let effects = consumer.written(&cx.config.consumer, cx.now, result);
+        let effects = consumer.written(view(cx), result);
         if !consumer.state().is_blank() {
             self.forget_generation();
         }
@@ -134,7 +148,7 @@ impl Group {
 
     pub(super) fn consumer_tick(&mut self, cx: &mut Context<'_>) {
         if let Some(consumer) = &mut self.consumer {
-            let effects = consumer.tick(&cx.config.consumer, cx.now);
+            let effects = consumer.tick(view(cx));
             self.carry_out(cx, effects);
         }
     }
@@ -148,8 +162,8 @@ impl Group {
         };
         if !effects.records.is_empty() {
             let mut records = Vec::with_capacity(effects.records.len() + 1);
-            if consumer.state().is_blank() && self.generation > 0 {
-                // An empty classic group becomes one of this kind.
+            if self.generation > 0 {
+                // An empty classic group becomes one of this kind, or the log still holds what was left of one.
                 records.push(self.tombstone());
             }
             records.extend(effects.records.into_iter().map(GroupRecord::Consumer));
@@ -162,26 +176,28 @@ impl Group {
         }
     }
 
-    /// Makes an empty consumer group a classic one.
+    /// Whether a member of the classic protocol may join.
     ///
     /// # Errors
-    /// What a member that wants to join by the classic protocol is told otherwise.
-    pub(super) fn become_classic(&mut self, cx: &mut Context<'_>) -> Result<(), ErrorCode> {
-        let Some(consumer) = &self.consumer else {
-            return Ok(());
-        };
-        if consumer.is_busy() {
-            return Err(ErrorCode::CoordinatorNotAvailable); // comes again when it is known who is there
+    /// What it is told otherwise.
+    pub(super) fn may_become_classic(&self) -> Result<(), ErrorCode> {
+        match &self.consumer {
+            // Comes again when it is known who is there.
+            Some(consumer) if consumer.is_busy() => Err(ErrorCode::CoordinatorNotAvailable),
+            Some(consumer) if consumer.group_state() != GroupState::Empty => {
+                Err(ErrorCode::InconsistentGroupProtocol)
+            }
+            Some(_) | None => Ok(()),
         }
-        if consumer.group_state() != GroupState::Empty {
-            return Err(ErrorCode::InconsistentGroupProtocol);
-        }
+    }
+
+    /// Makes an empty consumer group a classic one, now that somebody gets in.
+    pub(super) fn become_classic(&mut self, cx: &mut Context<'_>) {
         let records = self.consumer_tombstones();
         self.consumer = None;
         if !records.is_empty() {
             cx.append(records, PendingAppend::Unwatched);
         }
-        Ok(())
     }
 
     pub(super) fn consumer_tombstones(&self) -> Vec<GroupRecord> {
@@ -201,6 +217,15 @@ impl Group {
     /// The group is not a classic one any more.
     fn forget_generation(&mut self) {
         self.generation = 0;
+        self.forget_members();
+    }
+
+    /// The log says that the group is a consumer group. What it said of a classic one before is over; the generation
+    /// stays known, so that its record is taken back.
+    pub(super) fn forget_members(&mut self) {
+        self.state = GroupState::Empty;
+        self.members.clear();
+        self.static_members.clear();
         self.protocol_type = None;
         self.protocol = None;
         self.leader = None;
@@ -246,6 +271,9 @@ impl Group {
         request: &CommitRequest,
     ) -> Option<Result<(), ErrorCode>> {
         let consumer = self.consumer.as_ref()?;
+        if request.generation.is_none() && consumer.group_state() == GroupState::Empty {
+            return Some(Ok(()));
+        }
         let epoch = request.generation.unwrap_or(-1);
         let result = consumer.check_member_epoch(&request.member_id, epoch);
         Some(result.map_err(|error| match error {

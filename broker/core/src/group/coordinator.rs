@@ -6,6 +6,7 @@ use std::sync::Arc;
 use types::{ErrorCode, ProducerId, TopicPartition, TransactionResult};
 
 use super::classic::{Appends, Context, Group, PendingAppend, StaticRejoin, refuse_waiting};
+use super::consumer::topics::{NoTopics, Topics};
 use super::join::{MAX_TEXT, check_request};
 use super::offsets::refuse_commit;
 use super::record::{CommittedOffset, GroupRecord};
@@ -28,6 +29,8 @@ pub struct Coordinator {
     config: GroupConfig,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) appends: Appends,
+    /// The newest that a heartbeat of a consumer group came with.
+    pub(super) topics: Arc<dyn Topics>,
     /// When each group has to be looked at, at the latest; never later than the group's own deadline.
     wakes: BTreeSet<(i64, Arc<str>)>,
     wake_of: BTreeMap<Arc<str>, i64>,
@@ -43,6 +46,7 @@ impl Coordinator {
             config,
             groups: BTreeMap::new(),
             appends: Appends::default(),
+            topics: Arc::new(NoTopics),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
             transactions: BTreeMap::new(),
@@ -104,6 +108,7 @@ impl Coordinator {
         let mut cx = Context {
             now,
             config: &self.config,
+            topics: &*self.topics,
             appends: &mut scratch,
             out: &mut out,
         };
@@ -219,6 +224,7 @@ impl Coordinator {
         let mut cx = Context {
             now,
             config: &self.config,
+            topics: &*self.topics,
             appends: &mut self.appends,
             out: &mut out,
         };
@@ -546,6 +552,7 @@ impl Coordinator {
         let mut cx = Context {
             now,
             config: &self.config,
+            topics: &*self.topics,
             appends: &mut self.appends,
             out: &mut out,
         };

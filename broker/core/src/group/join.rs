@@ -59,7 +59,7 @@ impl Group {
             refuse(cx, token, ErrorCode::GroupMaxSizeReached, "");
         } else if self.state == GroupState::Dead {
             refuse(cx, token, ErrorCode::CoordinatorNotAvailable, member_id);
-        } else if let Err(error) = self.become_classic(cx) {
+        } else if let Err(error) = self.may_become_classic() {
             refuse(cx, token, error, member_id);
         } else if !self.supports(&request.protocol_type, &request.protocols) {
             refuse(cx, token, ErrorCode::InconsistentGroupProtocol, member_id);
@@ -150,6 +150,7 @@ impl Group {
         request: &JoinRequest,
         member_id: String,
     ) {
+        self.become_classic(cx);
         if self.members.is_empty() {
             self.protocol_type = Some(request.protocol_type.clone());
         }

@@ -96,6 +96,10 @@ pub(super) fn replay(groups: &mut BTreeMap<Arc<str>, Group>, now: Now, record: G
 fn replay_consumer(groups: &mut BTreeMap<Arc<str>, Group>, now: Now, record: &ConsumerRecord) {
     let id: Arc<str> = record.group_id.as_str().into();
     let group = (groups.entry(id.clone())).or_insert_with(|| Group::new(id.clone(), now));
+    if !record.fact.is_tombstone() {
+        // It was a classic group before, the tombstone of which may be missing.
+        group.forget_members();
+    }
     let consumer = (group.consumer).get_or_insert_with(|| Box::new(ConsumerGroup::new(&id)));
     consumer.load(&record.fact);
     if consumer.state().is_blank() {

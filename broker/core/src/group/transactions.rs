@@ -142,7 +142,8 @@ impl Group {
         cx.append_as(AppendKind::Transactional(transaction), records, pending);
     }
 
-    /// Old clients do not say who of the group they are; the transaction fences them.
+    /// Old clients do not say who of the group they are; the transaction fences them. They may commit while a group of
+    /// either protocol has members, as in Kafka 4.3 (`ConsumerGroup.validateOffsetCommit`): the API asks for no member.
     fn check_transactional_commit(&self, request: &CommitRequest) -> Result<(), ErrorCode> {
         if self.state == GroupState::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);

@@ -24,7 +24,21 @@ pub struct MetadataImage {
     pub(super) configs: OrdMap<ConfigResource, Arc<ConfigMap>>,
     pub(super) producer_ids: Option<super::record::ProducerIds>,
     pub(super) features: OrdMap<String, i16>,
+    pub(super) topics_version: TopicsVersion,
 }
+
+/// The offset at which a topic last came, went or grew. No part of what an image says: one that was loaded from a
+/// snapshot knows no more than the snapshot's own offset, and is equal to one that followed every record.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TopicsVersion(pub(super) u64);
+
+impl PartialEq for TopicsVersion {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for TopicsVersion {}
 
 /// A registered broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +152,12 @@ impl MetadataImage {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Moves on, never back, when a topic comes, goes or grows; hardly ever otherwise.
+    #[must_use]
+    pub const fn topics_version(&self) -> u64 {
+        self.topics_version.0
     }
 
     /// All registered brokers, by id.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use types::{NodeId, TopicId};
 
 use super::delta::MetadataDelta;
-use super::image::{BrokerImage, MetadataImage, TopicImage};
+use super::image::{BrokerImage, MetadataImage, TopicImage, TopicsVersion};
 use super::record::{
     BrokerRegistrationChange, Config, ConfigResource, FeatureLevel, MetadataRecord, Partition,
     PartitionChange, ProducerIds, RegisterBroker, Topic, UnregisterBroker,
@@ -170,6 +170,7 @@ impl MetadataImage {
         self.topic_ids
             .insert(Arc::clone(&record.name), record.topic_id);
         self.topics.insert(record.topic_id, Arc::new(topic));
+        self.topics_version = TopicsVersion(self.offset);
         delta.topics_created.insert(record.topic_id);
         Ok(())
     }
@@ -177,6 +178,7 @@ impl MetadataImage {
     fn remove_topic(&mut self, id: TopicId, delta: &mut MetadataDelta) -> Replayed {
         let topic = self.topics.remove(&id).ok_or("no such topic")?;
         self.topic_ids.remove(&topic.name);
+        self.topics_version = TopicsVersion(self.offset);
         let resource = ConfigResource::Topic(Arc::clone(&topic.name));
         if self.configs.remove(&resource).is_some() {
             delta.configs.insert(resource);
@@ -200,6 +202,7 @@ impl MetadataImage {
         Arc::make_mut(topic)
             .partitions
             .push_back(Arc::new(record.registration.clone()));
+        self.topics_version = TopicsVersion(self.offset);
         delta.partition_changed(record.topic_id, record.partition);
         Ok(())
     }

@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{RecordError, decode_records, encode_records};
-use super::image::MetadataImage;
+use super::image::{MetadataImage, TopicsVersion};
 use super::record::{BrokerEpochs, Config, FeatureLevel, MetadataRecord, Partition, Topic};
 use super::replay::ReplayError;
 
@@ -100,6 +100,7 @@ impl MetadataImage {
         let mut image = Self::empty();
         image.speculate(&decode_records(rest)?)?;
         image.offset = u64::from_be_bytes(*offset);
+        image.topics_version = TopicsVersion(image.offset);
         Ok(image)
     }
 }

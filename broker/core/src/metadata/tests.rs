@@ -283,3 +283,32 @@ fn a_record_that_does_not_fit_changes_nothing() {
     }
     assert!(image.apply(1, &[]).is_err(), "an old offset was applied");
 }
+
+#[test]
+fn the_version_of_the_topics_moves_when_one_comes_goes_or_grows_and_at_nothing_else() {
+    let steps = [
+        (topic("a", 1), true),
+        (partition(1, 0, &[1, 2]), true),
+        (
+            change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])),
+            false,
+        ),
+        (broker(1, 2), false),
+        (config(ConfigResource::Topic("a".into()), Some("1")), false),
+        (partition(1, 1, &[2]), true),
+        (
+            MetadataRecord::RemoveTopic(RemoveTopic {
+                topic_id: TopicId([1; 16]),
+            }),
+            true,
+        ),
+    ];
+    let mut image = MetadataImage::empty();
+    for (offset, (record, moves)) in (1..).zip(steps) {
+        let before = image.topics_version();
+        image.apply(offset, std::slice::from_ref(&record)).unwrap();
+        assert_eq!(image.topics_version() > before, moves, "{record:?}");
+        let loaded = MetadataImage::from_snapshot(&image.to_snapshot()).unwrap();
+        assert!(loaded.topics_version() >= image.topics_version());
+    }
+}

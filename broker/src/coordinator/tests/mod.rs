@@ -15,6 +15,7 @@ use types::{
 
 use super::{CoordinatorBatch, GroupService, GroupServiceConfig, OffsetsLog, OffsetsLogError};
 use crate::clock::Clock;
+use crate::patience;
 use crate::replication::TransactionRule;
 
 /// A log in memory whose high watermark the test moves.
@@ -138,13 +139,16 @@ fn join() -> JoinRequest {
 
 async fn committed(service: &GroupService) -> Option<i64> {
     let wanted = [TopicPartition::new("t", 0)];
-    loop {
-        match service.fetch("g", Some(&wanted)) {
-            Ok(fetched) => return fetched[0].1.as_ref().map(|value| value.offset.0),
-            Err(ErrorCode::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
+    let answered = async {
+        loop {
+            match service.fetch("g", Some(&wanted)) {
+                Ok(fetched) => return fetched[0].1.as_ref().map(|value| value.offset.0),
+                Err(ErrorCode::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
         }
-    }
+    };
+    patience::until("the coordinator has loaded", answered).await
 }
 
 async fn code(service: &GroupService, offset: i64) -> ErrorCode {
@@ -237,9 +241,7 @@ async fn a_commit_is_answered_when_its_record_is_below_the_high_watermark() {
         let service = service.clone();
         async move { code(&service, 7).await }
     });
-    while log.end() == 0 {
-        tokio::task::yield_now().await;
-    }
+    patience::until_true("the commit is in the log", || log.end() > 0).await;
     assert!(!answered.is_finished());
     assert_eq!(committed(&service).await, None, "not visible either");
     log.high_watermark.send_replace(1);
@@ -258,9 +260,7 @@ async fn whoever_waits_when_leadership_is_lost_is_sent_to_look_again() {
         let service = service.clone();
         async move { code(&service, 7).await }
     });
-    while log.end() == 0 {
-        tokio::task::yield_now().await;
-    }
+    patience::until_true("the commit is in the log", || log.end() > 0).await;
     service.lost_leadership(0);
     assert_eq!(answered.await.unwrap(), ErrorCode::NotCoordinator);
 }
@@ -311,12 +311,5 @@ async fn a_member_that_is_not_heard_of_is_expired_by_the_timer() {
         described.members.len()
     };
     assert_eq!(members(), 1);
-    let expired = async {
-        while members() == 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), expired)
-        .await
-        .expect("the timer fires");
+    patience::until_true("the member's session expires", || members() != 1).await;
 }

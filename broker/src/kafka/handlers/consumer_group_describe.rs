@@ -10,6 +10,7 @@ use wire::messages::consumer_group_describe_response::{
 use wire::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 
 use super::authorized;
+use super::consumer_group_heartbeat::check_enabled;
 use crate::kafka::context::RequestContext;
 
 /// A member that speaks the consumer protocol, as the response's type of members names it.
@@ -21,13 +22,17 @@ pub(in crate::kafka) async fn handle(
 ) -> ConsumerGroupDescribeResponse {
     let image = cx.image();
     let groups = request.group_ids.into_iter().map(|group_id| {
-        let mut described = match cx.broker.groups.describe_consumer_group(&group_id) {
+        let found = match check_enabled(&image) {
+            Ok(()) => cx.broker.groups.describe_consumer_group(&group_id),
+            Err(refused) => Err(refused.error),
+        };
+        let mut described = match found {
             Ok(Some(group)) => describe(&image, group),
-            Ok(None) => DescribedGroup {
-                error_code: ErrorCode::GroupIdNotFound.code(),
-                error_message: Some(format!("Group {group_id} is not a consumer group.")),
-                ..DescribedGroup::default()
-            },
+            // Without the id, which is beside it and may be as long as a text can be.
+            Ok(None) => refused(
+                ErrorCode::GroupIdNotFound,
+                "it is not a group of the consumer protocol",
+            ),
             Err(error) => DescribedGroup {
                 error_code: error.code(),
                 ..DescribedGroup::default()
@@ -40,6 +45,14 @@ pub(in crate::kafka) async fn handle(
     ConsumerGroupDescribeResponse {
         groups: groups.collect(),
         ..ConsumerGroupDescribeResponse::default()
+    }
+}
+
+fn refused(error: ErrorCode, message: &str) -> DescribedGroup {
+    DescribedGroup {
+        error_code: error.code(),
+        error_message: Some(message.to_owned()),
+        ..DescribedGroup::default()
     }
 }
 

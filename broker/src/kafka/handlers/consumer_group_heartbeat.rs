@@ -1,7 +1,10 @@
 //! ConsumerGroupHeartbeat (key 68): is a member alive, and what may it consume (KIP-848)?
 
+use broker_core::controller::{GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE};
 use broker_core::group::consumer::partitions::Partitions;
 use broker_core::group::consumer::request::{ConsumerHeartbeat, HeartbeatAnswer, Rejection};
+use broker_core::metadata::MetadataImage;
+use types::ErrorCode;
 use uuid::Uuid;
 use wire::messages::consumer_group_heartbeat_request::TopicPartitions as Owned;
 use wire::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
@@ -16,14 +19,44 @@ pub(in crate::kafka) async fn handle(
     cx: RequestContext,
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
-    let model = model(&cx, request);
-    match cx.broker.groups.consumer_heartbeat(cx.image(), model).await {
+    match heartbeat(&cx, request).await {
         Ok(answer) => accepted(answer),
         Err(Rejection { error, message }) => ConsumerGroupHeartbeatResponse {
             error_code: error.code(),
             error_message: Some(message),
             ..ConsumerGroupHeartbeatResponse::default()
         },
+    }
+}
+
+async fn heartbeat(
+    cx: &RequestContext,
+    request: ConsumerGroupHeartbeatRequest,
+) -> Result<HeartbeatAnswer, Rejection> {
+    let image = cx.image();
+    check_enabled(&image)?;
+    let model = model(cx, request);
+    cx.broker.groups.consumer_heartbeat(image, model).await
+}
+
+/// Whether there may be groups of the consumer protocol: while the feature is not finalized, a broker may coordinate them
+/// next that does not know of them.
+pub(super) fn check_enabled(image: &MetadataImage) -> Result<(), Rejection> {
+    let refused = |error, message: &str| {
+        Err(Rejection {
+            error,
+            message: message.to_owned(),
+        })
+    };
+    if image.feature(GROUP_FEATURE) >= GROUP_LEVEL {
+        Ok(())
+    } else if image.feature(METADATA_FEATURE) == 0 {
+        let message = "the cluster is new and has no features yet";
+        refused(ErrorCode::CoordinatorNotAvailable, message)
+    } else {
+        let message =
+            "groups of the consumer protocol need `group.version` 1, which is not finalized";
+        refused(ErrorCode::UnsupportedVersion, message)
     }
 }
 
@@ -75,5 +108,34 @@ fn accepted(answer: HeartbeatAnswer) -> ConsumerGroupHeartbeatResponse {
             ..Assignment::default()
         }),
         ..ConsumerGroupHeartbeatResponse::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::metadata::MetadataRecord;
+    use broker_core::metadata::record::FeatureLevel;
+
+    use super::*;
+
+    #[test]
+    fn groups_of_the_consumer_protocol_need_their_feature() {
+        let mut image = MetadataImage::empty();
+        let error = |image: &MetadataImage| check_enabled(image).map_err(|refused| refused.error);
+        assert_eq!(
+            error(&image),
+            Err(ErrorCode::CoordinatorNotAvailable),
+            "a new cluster: come again"
+        );
+        let finalized = |name: &str, level| {
+            MetadataRecord::FeatureLevel(FeatureLevel {
+                name: name.to_owned(),
+                level,
+            })
+        };
+        image.apply(1, &[finalized(METADATA_FEATURE, 1)]).unwrap();
+        assert_eq!(error(&image), Err(ErrorCode::UnsupportedVersion));
+        image.apply(2, &[finalized(GROUP_FEATURE, 1)]).unwrap();
+        assert_eq!(error(&image), Ok(()));
     }
 }

@@ -14,6 +14,7 @@ use wire::messages::{
 };
 
 use super::semantics::{Client, solo};
+use crate::patience::until;
 
 const GROUP: &str = "orders";
 
@@ -46,7 +47,8 @@ async fn create_topic(client: &mut Client, partitions: i32) {
         key: GROUP.to_owned(),
         ..Default::default()
     };
-    while client.call(2, &find).await.error_code != 0 {}
+    let found = async { while client.call(2, &find).await.error_code != 0 {} };
+    until("the group's coordinator is found", found).await;
 }
 
 /// The answer once the coordinator has loaded.
@@ -55,15 +57,19 @@ async fn heartbeat(
     request: &ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
     let loading = [
+        ErrorCode::CoordinatorNotAvailable.code(),
         ErrorCode::CoordinatorLoadInProgress.code(),
         ErrorCode::NotCoordinator.code(),
     ];
-    loop {
-        let answer = client.call(1, request).await;
-        if !loading.contains(&answer.error_code) {
-            return answer;
+    let answered = async {
+        loop {
+            let answer = client.call(1, request).await;
+            if !loading.contains(&answer.error_code) {
+                return answer;
+            }
         }
-    }
+    };
+    until("the group's coordinator has loaded", answered).await
 }
 
 fn assigned(answer: &ConsumerGroupHeartbeatResponse) -> Vec<(TopicId, Vec<i32>)> {

@@ -8,7 +8,9 @@ use broker_core::controller::request::{
     BrokerHeartbeatRequest, ControllerRequest, ControllerResponse, RegisterBrokerRequest,
 };
 use broker_core::controller::{Controller, ControllerConfig};
-use broker_core::metadata::{BrokerEndpoint, BrokerUuid, Incarnation, MetadataImage};
+use broker_core::metadata::{
+    BrokerEndpoint, BrokerUuid, Incarnation, MetadataImage, MetadataRecord,
+};
 use broker_core::partition::AlterPartitionAnswer;
 use config::{BrokerConfig, Durability, Environment};
 use futures::future::BoxFuture;
@@ -48,16 +50,28 @@ impl Solo {
         let mut state = self.state.lock().await;
         let now_ms = self.clock.now().monotonic_ms;
         let decision = state.controller.decide(now_ms, 7, &request).unwrap();
-        if !decision.records.is_empty() {
-            let offset = state.image.offset() + 1;
-            let delta = state.image.apply(offset, &decision.records).unwrap();
-            state.controller.committed(offset);
-            let image = Arc::new(state.image.clone());
-            let broker = self.broker.get().expect("set before the first request");
-            let applied = state.follower.apply(image, &delta, broker);
-            applied.await.unwrap();
-        }
+        self.commit(&mut state, &decision.records).await;
         decision.response
+    }
+
+    /// What the active controller does by itself: a new cluster gets its features.
+    async fn tick(&self) {
+        let mut state = self.state.lock().await;
+        let records = state.controller.tick(self.clock.now().monotonic_ms);
+        self.commit(&mut state, &records.unwrap()).await;
+    }
+
+    async fn commit(&self, state: &mut State, records: &[MetadataRecord]) {
+        if records.is_empty() {
+            return;
+        }
+        let offset = state.image.offset() + 1;
+        let delta = state.image.apply(offset, records).unwrap();
+        state.controller.committed(offset);
+        let image = Arc::new(state.image.clone());
+        let broker = self.broker.get().expect("set before the first request");
+        let applied = state.follower.apply(image, &delta, broker);
+        applied.await.unwrap();
     }
 }
 
@@ -203,6 +217,7 @@ pub(super) async fn start(
     state.follower.registered(Some(broker_epoch));
     drop(state);
     unfence(&solo, 1, broker_epoch).await;
+    solo.tick().await;
     serve(listener, broker, solo)
 }
 

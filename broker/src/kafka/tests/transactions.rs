@@ -21,6 +21,7 @@ use wire::messages::{
 
 use super::semantics::{Client, solo};
 use super::solo::SoloBroker;
+use crate::patience::until;
 
 /// A transactional producer, as its client sees it.
 struct Producer {
@@ -66,19 +67,21 @@ impl Producer {
             ErrorCode::NotCoordinator.code(),
             ErrorCode::ConcurrentTransactions.code(),
         ];
-        loop {
-            let answer = client.call(4, &init).await;
-            if retry.contains(&answer.error_code) {
-                tokio::task::yield_now().await;
-                continue;
+        let initialised = async {
+            loop {
+                let answer = client.call(4, &init).await;
+                if !retry.contains(&answer.error_code) {
+                    return answer;
+                }
             }
-            assert_eq!(answer.error_code, 0);
-            return Self {
-                client,
-                id: answer.producer_id,
-                epoch: answer.producer_epoch,
-                sequence: 0,
-            };
+        };
+        let answer = until("the coordinator hands out a producer id", initialised).await;
+        assert_eq!(answer.error_code, 0);
+        Self {
+            client,
+            id: answer.producer_id,
+            epoch: answer.producer_epoch,
+            sequence: 0,
         }
     }
 
@@ -95,14 +98,17 @@ impl Producer {
             ..Default::default()
         };
         // A client waits until the last transaction is complete.
-        loop {
-            let answer = self.client.call(3, &add).await;
-            let topic = &answer.results_by_topic_v3_and_below[0];
-            let code = topic.results_by_partition[0].partition_error_code;
-            if code != ErrorCode::ConcurrentTransactions.code() {
-                return code;
+        let added = async {
+            loop {
+                let answer = self.client.call(3, &add).await;
+                let topic = &answer.results_by_topic_v3_and_below[0];
+                let code = topic.results_by_partition[0].partition_error_code;
+                if code != ErrorCode::ConcurrentTransactions.code() {
+                    return code;
+                }
             }
-        }
+        };
+        until("the last transaction is complete", added).await
     }
 
     async fn produce(&mut self, version: i16, value: &str) -> (i16, i64) {
@@ -173,13 +179,16 @@ impl Producer {
             ..Default::default()
         };
         // A client waits until the coordinators are ready.
-        loop {
-            let answer = self.client.call(version, &request).await;
-            let code = answer.topics[0].partitions[0].error_code;
-            if code != ErrorCode::CoordinatorLoadInProgress.code() {
-                return code;
+        let answered = async {
+            loop {
+                let answer = self.client.call(version, &request).await;
+                let code = answer.topics[0].partitions[0].error_code;
+                if code != ErrorCode::CoordinatorLoadInProgress.code() {
+                    return code;
+                }
             }
-        }
+        };
+        until("the group's coordinator has loaded", answered).await
     }
 }
 
@@ -214,9 +223,7 @@ async fn await_stable(solo: &SoloBroker, want: i64) -> PartitionData {
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), reached)
-        .await
-        .expect("the last stable offset moves on")
+    until(&format!("the last stable offset is {want}"), reached).await
 }
 
 async fn committed(solo: &SoloBroker) -> (i16, i64) {
@@ -236,6 +243,19 @@ async fn committed(solo: &SoloBroker) -> (i16, i64) {
     let answer = Client::to(solo).await.call(8, &request).await;
     let partition = &answer.groups[0].topics[0].partitions[0];
     (partition.error_code, partition.committed_offset)
+}
+
+/// The same once the transaction that it is part of has ended.
+async fn await_committed(solo: &SoloBroker) -> (i16, i64) {
+    let stable = async {
+        loop {
+            let found = committed(solo).await;
+            if found.0 != ErrorCode::UnstableOffsetCommit.code() {
+                return found;
+            }
+        }
+    };
+    until("the committed offset is stable", stable).await
 }
 
 #[tokio::test]
@@ -302,10 +322,7 @@ async fn an_offset_in_a_transaction_is_unstable_until_it_is_committed() {
     let unstable = ErrorCode::UnstableOffsetCommit.code();
     assert_eq!(committed(&solo).await, (unstable, -1));
     assert_eq!(producer.end(5, true).await, 0);
-    while committed(&solo).await.0 == unstable {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(committed(&solo).await, (0, 7));
+    assert_eq!(await_committed(&solo).await, (0, 7));
 
     // Version 1 has to say so first.
     let refused = producer.commit_offset(3, 8).await;
@@ -320,10 +337,7 @@ async fn an_offset_in_a_transaction_is_unstable_until_it_is_committed() {
     assert_eq!(producer.client.call(3, &add).await.error_code, 0);
     assert_eq!(producer.commit_offset(3, 8).await, 0);
     assert_eq!(producer.end(1, false).await, 0);
-    while committed(&solo).await.0 == unstable {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(committed(&solo).await, (0, 7));
+    assert_eq!(await_committed(&solo).await, (0, 7));
 }
 
 #[tokio::test]

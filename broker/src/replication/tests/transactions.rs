@@ -209,3 +209,40 @@ async fn a_new_leader_knows_what_is_open_and_ends_it() {
     written.await.unwrap();
     assert_eq!(last_stable(&cluster, 1, &topic), Some(Offset(2)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_marker_that_is_only_in_the_leaders_log_is_not_confirmed_and_its_loss_is_mended() {
+    let mut cluster = Cluster::start(3).await;
+    let topic = cluster.create_topic("orders", &[0, 1, 2]);
+    let first = guard(&cluster, &topic, 0);
+    produce(&cluster, &topic, (0, 0), Some(first))
+        .await
+        .unwrap();
+    // Node 1 stays in the ISR and has not the marker.
+    cluster.stop_node(1).await;
+    let manager = cluster.manager(0).clone();
+    let partition = topic.clone();
+    let waiting = tokio::spawn(async move {
+        let ends = marker(0, 1, false);
+        manager.write_marker(&partition, ends, LONG).await
+    });
+    until("it is appended", || cluster.log_end(0, &topic) == Offset(2)).await;
+    assert!(!waiting.is_finished(), "node 1 has it not");
+    assert_eq!(last_stable(&cluster, 0, &topic), Some(Offset(0)));
+
+    // Node 1 comes back and leads: the marker is gone, the coordinator writes it again, and readers go on.
+    cluster.elect(&topic, 1, &[1]);
+    cluster.start_node(1).await;
+    cluster.controller.publish(&topic, &[]);
+    assert!(waiting.await.unwrap().is_err(), "leadership went on");
+    until("the new leader answers", || {
+        last_stable(&cluster, 1, &topic).is_some()
+    })
+    .await;
+    assert_eq!(last_stable(&cluster, 1, &topic), Some(Offset(0)));
+    (cluster.manager(1))
+        .write_marker(&topic, marker(0, 1, false), LONG)
+        .await
+        .unwrap();
+    assert_eq!(last_stable(&cluster, 1, &topic), Some(Offset(2)));
+}

@@ -23,6 +23,7 @@ use super::markers::Markers;
 use super::{TransactionService, TransactionServiceConfig};
 use crate::clock::Clock;
 use crate::coordinator::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
+use crate::patience;
 
 /// A log in memory that can fail.
 #[derive(Debug, Default)]
@@ -137,13 +138,16 @@ impl World {
             timeout_ms,
             expected: None,
         };
-        loop {
-            let fresh = std::future::ready(Ok(ProducerId(7)));
-            match self.service.init_producer_id(&request, fresh).await {
-                Err(ErrorCode::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
-                other => return other,
+        let answered = async {
+            loop {
+                let fresh = std::future::ready(Ok(ProducerId(7)));
+                match self.service.init_producer_id(&request, fresh).await {
+                    Err(ErrorCode::CoordinatorLoadInProgress) => tokio::task::yield_now().await,
+                    other => return other,
+                }
             }
-        }
+        };
+        patience::until("the coordinator has loaded", answered).await
     }
 
     async fn add(&self, producer: Producer) -> Result<(), ErrorCode> {
@@ -168,14 +172,10 @@ impl World {
     }
 
     async fn until(&self, state: TransactionState) {
-        let reached = async {
-            while self.service.describe("x").map(|found| found.state) != Ok(state) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), reached)
-            .await
-            .unwrap_or_else(|_| panic!("{state:?} is not reached"));
+        patience::until_true(&format!("the transaction is in {state:?}"), || {
+            self.service.describe("x").map(|found| found.state) == Ok(state)
+        })
+        .await;
     }
 }
 
@@ -194,9 +194,10 @@ async fn a_commit_is_complete_when_every_leader_has_its_marker() {
         Ok(me),
         "decided is enough for the client"
     );
-    while world.leaders.written.lock().len() < 3 {
-        tokio::task::yield_now().await;
-    }
+    patience::until_true("a refused marker is written again, twice", || {
+        world.leaders.written.lock().len() >= 3
+    })
+    .await;
     world.until(TransactionState::PrepareCommit).await;
     assert_eq!(world.add(me).await, Err(ErrorCode::ConcurrentTransactions));
     world.leaders.answer.send_replace(ErrorCode::None);

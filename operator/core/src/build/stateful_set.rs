@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::meta::child;
 use super::{Owner, Settings, pod};
+use crate::api::v1alpha1::DeletionPolicy;
 use crate::identity::Identity;
 use crate::names;
 use crate::validate::{ValidatedCluster, ValidatedPool};
@@ -46,7 +47,7 @@ pub(super) fn stateful_set(
             }),
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some("Retain".into()),
+                    when_deleted: Some(when_deleted(pool.deletion_policy).into()),
                     when_scaled: Some("Retain".into()),
                 },
             ),
@@ -60,6 +61,15 @@ pub(super) fn stateful_set(
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
+    }
+}
+
+/// With `Delete`, Kubernetes makes the StatefulSet an owner of its claims, beside the KafkaCluster: what has two owners goes when both are
+/// gone, so no claim goes while a StatefulSet is there that would make an empty one in its place.
+fn when_deleted(policy: DeletionPolicy) -> &'static str {
+    match policy {
+        DeletionPolicy::Delete => names::CLAIMS_GO,
+        DeletionPolicy::Retain => names::CLAIMS_STAY,
     }
 }
 

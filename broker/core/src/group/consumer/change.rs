@@ -1,7 +1,19 @@
 //! How is a change of a group put together before it is written?
+//!
+//! What is too large for one batch is written in parts, one after the other, and the group is what the parts that are
+//! written amount to. So every beginning of the records has to be a group that finds its way from there: its new epoch
+//! comes first, and what a member is told last.
+
+use std::collections::{BTreeSet, VecDeque};
 
 use super::record::{ConsumerRecord, Fact};
 use super::state::State;
+
+/// The largest part, in bytes of records; only one that is a single record may be larger. Well below the least that a
+/// log takes by default, 1 MiB.
+pub(super) const MAX_PART: usize = 256 << 10;
+/// What a record takes in a batch beside its key and value, at most.
+const RECORD_OVERHEAD: usize = 32;
 
 /// A copy of the group with the records that lead to it.
 #[derive(Debug)]
@@ -9,6 +21,15 @@ pub(super) struct Change {
     group_id: String,
     pub(super) state: State,
     pub(super) records: Vec<ConsumerRecord>,
+}
+
+/// Records of one batch, and what the group is with them.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) state: State,
+    pub(super) records: Vec<ConsumerRecord>,
+    /// The members that the records are of.
+    pub(super) touched: BTreeSet<String>,
 }
 
 impl Change {
@@ -22,10 +43,69 @@ impl Change {
 
     /// Adds a record; the state follows.
     pub(super) fn emit(&mut self, fact: Fact) {
+        let at = self.records.len();
+        self.emit_at(at, fact);
+    }
+
+    /// Adds a record before all others, of something that none of them is of.
+    pub(super) fn emit_first(&mut self, fact: Fact) {
+        self.emit_at(0, fact);
+    }
+
+    fn emit_at(&mut self, at: usize, fact: Fact) {
         self.state.apply(&fact);
-        self.records.push(ConsumerRecord {
+        let record = ConsumerRecord {
             group_id: self.group_id.clone(),
             fact,
-        });
+        };
+        self.records.insert(at, record);
     }
+
+    /// The parts to write, in this order; none if nothing changes.
+    pub(super) fn into_parts(self, before: &State) -> VecDeque<Part> {
+        let sizes: Vec<usize> = self.records.iter().map(size).collect();
+        let mut parts = VecDeque::new();
+        if sizes.iter().sum::<usize>() <= MAX_PART {
+            if !self.records.is_empty() {
+                parts.push_back(Part::new(self.state, self.records));
+            }
+            return parts;
+        }
+        let (mut state, mut records, mut bytes) = (before.clone(), Vec::new(), 0);
+        for (record, size) in self.records.into_iter().zip(sizes) {
+            if bytes + size > MAX_PART && !records.is_empty() {
+                parts.push_back(Part::new(state.clone(), std::mem::take(&mut records)));
+                bytes = 0;
+            }
+            state.apply(&record.fact);
+            records.push(record);
+            bytes += size;
+        }
+        debug_assert_eq!(state, self.state, "the records lead to the state");
+        parts.push_back(Part::new(state, records));
+        parts
+    }
+}
+
+impl Part {
+    fn new(state: State, records: Vec<ConsumerRecord>) -> Self {
+        let touched = records.iter().filter_map(|record| match &record.fact {
+            Fact::Member(id, _) | Fact::Current(id, _) => Some(id.clone()),
+            Fact::Epoch(_)
+            | Fact::PartitionMetadata(_)
+            | Fact::TargetEpoch(_)
+            | Fact::Target(..)
+            | Fact::Regex(..) => None,
+        });
+        Self {
+            touched: touched.collect(),
+            state,
+            records,
+        }
+    }
+}
+
+fn size(record: &ConsumerRecord) -> usize {
+    let (key, value) = record.encode();
+    key.len() + value.map_or(0, |value| value.len()) + RECORD_OVERHEAD
 }

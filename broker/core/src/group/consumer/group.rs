@@ -2,23 +2,25 @@
 //!
 //! One change at a time: its records are in the log before the next one is thought about, and members hear of nothing
 //! else. Requests that come meanwhile wait in a queue. So a record that is lost takes nothing with it that was built upon.
+//! A heartbeat that changes nothing costs the same in a large group as in a small one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
 use types::ErrorCode;
 
-use super::change::Change;
+use super::change::{Change, Part};
+use super::deadlines::Deadlines;
 use super::heartbeat::{Checked, Step, View, heartbeat};
 use super::leave::{dissolve, leave, remove_all};
+use super::pattern::Pattern;
+use super::reconcile::confirms;
 use super::record::{ConsumerRecord, Fact, MemberState};
 use super::request::{
-    ConsumerConfig, ConsumerGroupDescription, ConsumerHeartbeat, ConsumerMemberDescription,
-    HeartbeatAnswer, LEAVE_EPOCH, Rejection, STATIC_LEAVE_EPOCH,
+    ConsumerConfig, ConsumerGroupDescription, ConsumerMemberDescription, HeartbeatAnswer,
+    LEAVE_EPOCH, Rejection, STATIC_LEAVE_EPOCH, ValidHeartbeat,
 };
 use super::state::State;
 use super::target::preferred;
-use super::topics::Topics;
 use crate::group::request::Token;
 use crate::group::{GroupState, Now};
 
@@ -26,6 +28,8 @@ use crate::group::{GroupState, Now};
 const MAX_WAITING: usize = 10_000;
 /// When members are given up again whose removal could not be written.
 const RETRY_MS: i64 = 500;
+/// The heartbeats that a member has time for, at least, after one that could not be written.
+const RETRIED_HEARTBEATS: i64 = 2;
 
 /// Answer to a heartbeat.
 pub(in crate::group) type Answer = Result<HeartbeatAnswer, Rejection>;
@@ -38,18 +42,24 @@ pub(in crate::group) struct Effects {
     pub(in crate::group) records: Vec<ConsumerRecord>,
 }
 
-/// A heartbeat with the topics as they were when it came.
+/// A heartbeat that came while a change was being written.
 #[derive(Debug)]
 struct Waiting {
     token: Token,
-    topics: Arc<dyn Topics>,
-    request: ConsumerHeartbeat,
+    heartbeat: ValidHeartbeat,
 }
 
 /// A change whose records are on their way into the log.
 #[derive(Debug)]
 struct Writing {
-    next: State,
+    part: Part,
+    rest: VecDeque<Part>,
+    end: End,
+}
+
+/// What to do when a change is in the log.
+#[derive(Debug)]
+struct End {
     checked: Checked,
     reply: Option<(Token, HeartbeatAnswer)>,
 }
@@ -61,9 +71,9 @@ pub(in crate::group) struct ConsumerGroup {
     state: State,
     checked: Checked,
     /// Monotonic ms at which each member is given up unless it is heard of.
-    sessions: BTreeMap<String, i64>,
+    sessions: Deadlines,
     /// Monotonic ms until which members may take to give partitions back.
-    revocations: BTreeMap<String, i64>,
+    revocations: Deadlines,
     /// Monotonic ms until which nobody is given up, after that could not be written.
     paused_until_ms: i64,
     writing: Option<Writing>,
@@ -76,8 +86,8 @@ impl ConsumerGroup {
             id: id.to_owned(),
             state: State::default(),
             checked: None,
-            sessions: BTreeMap::new(),
-            revocations: BTreeMap::new(),
+            sessions: Deadlines::default(),
+            revocations: Deadlines::default(),
             paused_until_ms: i64::MIN,
             writing: None,
             waiting: VecDeque::new(),
@@ -103,30 +113,24 @@ impl ConsumerGroup {
         let ids: Vec<String> = self.state.members.keys().cloned().collect();
         for id in ids {
             self.heard(config, now, &id);
-            self.watch_revocation(now, &id, true);
+            self.watch_revocation(now, &id);
         }
     }
 
-    /// `ConsumerGroupHeartbeat`, of a valid request.
+    /// `ConsumerGroupHeartbeat`.
     pub(in crate::group) fn heartbeat(
         &mut self,
-        config: &ConsumerConfig,
-        now: Now,
+        view: View<'_>,
         token: Token,
-        topics: Arc<dyn Topics>,
-        request: ConsumerHeartbeat,
+        heartbeat: ValidHeartbeat,
     ) -> Effects {
         let mut effects = Effects::default();
         if self.waiting.len() >= MAX_WAITING {
             let busy = Rejection::new(ErrorCode::CoordinatorNotAvailable, "too many requests");
             effects.replies.push((token, Err(busy)));
         } else {
-            self.waiting.push_back(Waiting {
-                token,
-                topics,
-                request,
-            });
-            self.go_on(config, now, &mut effects);
+            self.waiting.push_back(Waiting { token, heartbeat });
+            self.go_on(view, &mut effects);
         }
         effects
     }
@@ -134,8 +138,7 @@ impl ConsumerGroup {
     /// The records of the last effects are below the high watermark, or will never be.
     pub(in crate::group) fn written(
         &mut self,
-        config: &ConsumerConfig,
-        now: Now,
+        view: View<'_>,
         result: Result<(), ErrorCode>,
     ) -> Effects {
         let mut effects = Effects::default();
@@ -143,24 +146,20 @@ impl ConsumerGroup {
             return effects;
         };
         match result {
-            Ok(()) => self.settle(config, now, writing, &mut effects),
-            Err(error) => {
-                if writing.reply.is_none() {
-                    self.paused_until_ms = now.monotonic_ms + RETRY_MS;
-                }
-                let rejection = Rejection::new(error, "the change of the group was not written");
-                let reply = writing.reply.map(|(token, _)| (token, Err(rejection)));
-                effects.replies.extend(reply);
+            Ok(()) => {
+                self.take(view, writing.part);
+                self.write(view, writing.rest, writing.end, &mut effects);
             }
+            Err(error) => self.not_written(view, writing.end, error, &mut effects),
         }
-        self.go_on(config, now, &mut effects);
+        self.go_on(view, &mut effects);
         effects
     }
 
     /// Gives up the members whose time is over.
-    pub(in crate::group) fn tick(&mut self, config: &ConsumerConfig, now: Now) -> Effects {
+    pub(in crate::group) fn tick(&mut self, view: View<'_>) -> Effects {
         let mut effects = Effects::default();
-        self.go_on(config, now, &mut effects);
+        self.go_on(view, &mut effects);
         effects
     }
 
@@ -169,14 +168,14 @@ impl ConsumerGroup {
         if self.is_busy() {
             return None; // looked at when the records are written
         }
-        let sessions = self.sessions.values().copied();
-        let first = sessions.chain(self.revocations.values().copied()).min();
+        let first = [self.sessions.first(), self.revocations.first()];
+        let first = first.into_iter().flatten().min();
         first.map(|at| at.max(self.paused_until_ms))
     }
 
     /// Everybody who waits; the group is of no use any more.
     pub(in crate::group) fn abandon(&mut self) -> Vec<Token> {
-        let writing = self.writing.take().and_then(|writing| writing.reply);
+        let writing = self.writing.take().and_then(|writing| writing.end.reply);
         let written = writing.map(|(token, _)| token);
         let waiting = self.waiting.drain(..).map(|waiting| waiting.token);
         written.into_iter().chain(waiting).collect()
@@ -192,136 +191,174 @@ impl ConsumerGroup {
     }
 
     /// Works on what waits until something has to be written.
-    fn go_on(&mut self, config: &ConsumerConfig, now: Now, effects: &mut Effects) {
-        self.expire(now, effects);
+    fn go_on(&mut self, view: View<'_>, effects: &mut Effects) {
+        self.expire(view, effects);
         while self.writing.is_none()
             && let Some(waiting) = self.waiting.pop_front()
         {
-            self.process(config, now, waiting, effects);
+            self.process(view, waiting, effects);
         }
     }
 
-    fn process(
-        &mut self,
-        config: &ConsumerConfig,
-        now: Now,
-        waiting: Waiting,
-        effects: &mut Effects,
-    ) {
+    fn process(&mut self, view: View<'_>, waiting: Waiting, effects: &mut Effects) {
         let Waiting {
             token,
-            topics,
-            request,
+            heartbeat: h,
         } = waiting;
         let mut change = Change::of(&self.id, &self.state);
-        let step = if matches!(request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
-            leave(&mut change, &request).map(|answer| Step {
+        let step = if matches!(h.request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
+            leave(&mut change, &h.request).map(|answer| Step {
                 answer,
                 checked: self.checked,
             })
         } else {
-            let view = View {
-                config,
-                now,
-                topics: &*topics,
-            };
-            heartbeat(&mut change, view, self.checked, &request)
+            heartbeat(&mut change, view, self.checked, &h)
         };
         match step {
             Err(rejection) => effects.replies.push((token, Err(rejection))),
             Ok(Step { answer, checked }) => {
-                let writing = Writing {
-                    next: change.state,
+                let end = End {
                     checked,
                     reply: Some((token, answer)),
                 };
-                if change.records.is_empty() {
-                    self.settle(config, now, writing, effects);
-                } else {
-                    effects.records = change.records;
-                    self.writing = Some(writing);
-                }
+                self.write(view, change.into_parts(&self.state), end, effects);
             }
         }
     }
 
-    /// Takes a change that is in the log.
-    fn settle(
+    /// Writes the next part of a change, or ends it.
+    fn write(
         &mut self,
-        config: &ConsumerConfig,
-        now: Now,
-        writing: Writing,
+        view: View<'_>,
+        mut parts: VecDeque<Part>,
+        end: End,
         effects: &mut Effects,
     ) {
-        let before = std::mem::replace(&mut self.state, writing.next);
-        self.checked = writing.checked;
-        let members = &self.state.members;
-        self.sessions.retain(|id, _| members.contains_key(id));
-        self.revocations.retain(|id, _| members.contains_key(id));
-        if let Some((token, answer)) = writing.reply {
-            let id = answer.member_id.as_str();
+        if let Some(mut part) = parts.pop_front() {
+            effects.records = std::mem::take(&mut part.records);
+            self.writing = Some(Writing {
+                part,
+                rest: parts,
+                end,
+            });
+            return;
+        }
+        self.checked = end.checked;
+        if let Some((token, answer)) = end.reply {
             // Who left for a while has what remains of its session to come back.
             if answer.member_epoch >= 0 {
-                self.heard(config, now, id);
+                self.heard(view.config, view.now, &answer.member_id);
             }
-            let (old, new) = (before.member(id), self.state.member(id));
-            let moved = old.map(|old| &old.current) != new.map(|new| &new.current);
-            self.watch_revocation(now, answer.member_id.as_str(), moved);
             effects.replies.push((token, Ok(answer)));
         }
+    }
+
+    /// Takes the part of a change that is in the log.
+    fn take(&mut self, view: View<'_>, part: Part) {
+        let before = std::mem::replace(&mut self.state, part.state);
+        for id in part.touched {
+            let Some(member) = self.state.member(&id) else {
+                self.sessions.remove(&id);
+                self.revocations.remove(&id);
+                continue;
+            };
+            let moved = (before.member(&id)).is_none_or(|old| old.current != member.current);
+            if self.sessions.get(&id).is_none() {
+                self.heard(view.config, view.now, &id);
+            }
+            if moved {
+                self.watch_revocation(view.now, &id);
+            }
+        }
+    }
+
+    fn not_written(&mut self, view: View<'_>, end: End, error: ErrorCode, effects: &mut Effects) {
+        let Some((token, answer)) = end.reply else {
+            self.paused_until_ms = view.now.monotonic_ms + RETRY_MS;
+            return;
+        };
+        // The member spoke in time, and may say it again.
+        let id = answer.member_id.as_str();
+        self.heard(view.config, view.now, id);
+        let again = RETRIED_HEARTBEATS * i64::from(view.config.heartbeat_interval_ms);
+        let again = view.now.monotonic_ms.saturating_add(again);
+        if self.revocations.get(id).is_some_and(|at| at < again) {
+            self.revocations.set(id, again);
+        }
+        let rejection = match error {
+            ErrorCode::InvalidCommitOffsetSize => Rejection::new(
+                ErrorCode::UnknownServerError,
+                "a record of the group is larger than the log takes",
+            ),
+            error => Rejection::new(error, "the change of the group was not written"),
+        };
+        effects.replies.push((token, Err(rejection)));
     }
 
     fn heard(&mut self, config: &ConsumerConfig, now: Now, member_id: &str) {
         if self.state.members.contains_key(member_id) {
             let deadline = now.monotonic_ms + i64::from(config.session_timeout_ms);
-            self.sessions.insert(member_id.to_owned(), deadline);
+            self.sessions.set(member_id, deadline);
         }
     }
 
-    /// Starts the time a member has to give partitions back, anew if its assignment changed.
-    fn watch_revocation(&mut self, now: Now, member_id: &str, moved: bool) {
+    /// Starts the time that a member has to give partitions back, or ends it.
+    fn watch_revocation(&mut self, now: Now, member_id: &str) {
         let member = self.state.member(member_id);
-        let revoking =
-            member.filter(|member| member.current.state == MemberState::UnrevokedPartitions);
-        match revoking {
-            None => drop(self.revocations.remove(member_id)),
-            Some(member) if moved => {
+        match member.filter(|member| member.current.state == MemberState::UnrevokedPartitions) {
+            None => self.revocations.remove(member_id),
+            Some(member) => {
                 let timeout = i64::from(member.metadata.rebalance_timeout_ms);
                 let deadline = now.monotonic_ms.saturating_add(timeout);
-                self.revocations.insert(member_id.to_owned(), deadline);
+                self.revocations.set(member_id, deadline);
             }
-            Some(_) => {}
         }
     }
 
-    /// Removes members whose time is over, all at once; not those whose request is waiting.
-    fn expire(&mut self, now: Now, effects: &mut Effects) {
-        if self.writing.is_some() || now.monotonic_ms < self.paused_until_ms {
+    /// Removes members whose time is over.
+    fn expire(&mut self, view: View<'_>, effects: &mut Effects) {
+        if self.writing.is_some() || view.now.monotonic_ms < self.paused_until_ms {
             return;
         }
-        let spoke: BTreeSet<&str> = (self.waiting.iter())
-            .map(|waiting| waiting.request.member_id.as_str())
-            .collect();
-        let silent = self
-            .sessions
-            .iter()
-            .filter(|(id, _)| !spoke.contains(id.as_str()));
-        let over = |(_, at): &(&String, &i64)| **at <= now.monotonic_ms;
-        let due: BTreeSet<String> = (silent.filter(over))
-            .chain(self.revocations.iter().filter(over))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let due = self.due(view.now.monotonic_ms);
         if due.is_empty() {
             return;
         }
         let mut change = Change::of(&self.id, &self.state);
         remove_all(&mut change, &due);
-        self.writing = Some(Writing {
-            next: change.state,
+        let end = End {
             checked: self.checked,
             reply: None,
+        };
+        self.write(view, change.into_parts(&self.state), end, effects);
+    }
+
+    /// The members whose time is over; not those whose request came in time and waits.
+    fn due(&self, now_ms: i64) -> BTreeSet<String> {
+        let first = [self.sessions.first(), self.revocations.first()];
+        if first.into_iter().flatten().all(|at| at > now_ms) {
+            return BTreeSet::new();
+        }
+        let waiting = || {
+            self.waiting
+                .iter()
+                .map(|waiting| &waiting.heartbeat.request)
+        };
+        let spoke: BTreeSet<&str> = waiting().map(|r| r.member_id.as_str()).collect();
+        let confirmed = waiting().filter(|request| {
+            let member = self.state.member(&request.member_id);
+            member.is_some_and(|member| confirms(request, &member.current))
         });
-        effects.records = change.records;
+        let confirmed: BTreeSet<&str> = confirmed.map(|r| r.member_id.as_str()).collect();
+        let silent = self.sessions.due(now_ms).filter(|id| !spoke.contains(id));
+        let holding = (self.revocations.due(now_ms)).filter(|id| !confirmed.contains(id));
+        silent.chain(holding).map(str::to_owned).collect()
+    }
+
+    /// The regular expressions that mean nothing here.
+    pub(in crate::group) fn foreign_expressions(&self) -> impl Iterator<Item = &str> {
+        let used = self.state.expressions();
+        used.filter(|regex| Pattern::compile(regex).is_err())
     }
 
     /// Whether a member may commit or read offsets in that epoch.
@@ -339,14 +376,11 @@ impl ConsumerGroup {
 
     pub(in crate::group) fn group_state(&self) -> GroupState {
         let state = &self.state;
-        let reconciled = |epoch: i32, at: MemberState| {
-            at == MemberState::Stable && epoch == state.assignment_epoch
-        };
         if state.members.is_empty() {
             GroupState::Empty
         } else if state.epoch > state.assignment_epoch {
             GroupState::Assigning
-        } else if (state.members.values()).all(|m| reconciled(m.current.epoch, m.current.state)) {
+        } else if state.is_reconciled() {
             GroupState::Stable
         } else {
             GroupState::Reconciling

@@ -10,9 +10,11 @@ use types::ErrorCode;
 
 use super::change::Change;
 use super::identify::identify;
-use super::reconcile::reconcile;
-use super::record::{Fact, GroupEpoch, MemberMetadata};
-use super::request::{ConsumerConfig, ConsumerHeartbeat, HeartbeatAnswer, JOIN_EPOCH, Rejection};
+use super::reconcile::{confirms, reconcile};
+use super::record::{Fact, GroupEpoch, MemberMetadata, MemberState};
+use super::request::{
+    ConsumerConfig, ConsumerHeartbeat, HeartbeatAnswer, JOIN_EPOCH, Rejection, ValidHeartbeat,
+};
 use super::subscription::{hash, refresh, replace_regex};
 use super::target;
 use super::topics::Topics;
@@ -20,10 +22,11 @@ use crate::group::Now;
 
 /// What the steps may look at beside the group.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View<'a> {
-    pub(super) config: &'a ConsumerConfig,
-    pub(super) now: Now,
-    pub(super) topics: &'a dyn Topics,
+pub(in crate::group) struct View<'a> {
+    pub(in crate::group) config: &'a ConsumerConfig,
+    pub(in crate::group) now: Now,
+    /// The newest that anybody has seen.
+    pub(in crate::group) topics: &'a dyn Topics,
 }
 
 /// The topics' version and the group's epoch when it was last looked whether the topics changed.
@@ -40,8 +43,9 @@ pub(super) fn heartbeat(
     change: &mut Change,
     view: View<'_>,
     checked: Checked,
-    request: &ConsumerHeartbeat,
+    heartbeat: &ValidHeartbeat,
 ) -> Result<Step, Rejection> {
+    let request = &heartbeat.request;
     let member_id = member_id(request);
     let joins = request.member_epoch == JOIN_EPOCH;
     if change.state.is_blank() && !joins {
@@ -50,18 +54,18 @@ pub(super) fn heartbeat(
     }
     let before = identify(change, request, &member_id)?;
     check_size(change, view.config, &member_id)?;
-    let wants_else = describe(change, view, request, &member_id, &before.metadata)?;
-    let checked = advance(change, view, checked, wants_else)?;
+    let wants_else = describe(change, view, heartbeat, &member_id, &before.metadata)?;
+    let checked = advance(change, view, checked, wants_else);
     target::update(change, view.config, view.topics);
-    // Who speaks in the epoch before cannot know what it was told to give back in this one.
-    let is_current = joins || request.member_epoch == before.current.epoch;
-    let owned = request.owned.as_ref().filter(|_| is_current);
-    reconcile(change, &member_id, owned);
+    reconcile(change, &member_id, confirms(request, &before.current));
     let after = change.state.member(&member_id).cloned().unwrap_or_default();
     let tells_all = request.rebalance_timeout_ms.is_some()
         && (request.topic_names.is_some() || request.topic_regex.is_some())
         && request.owned.is_some();
-    let news = joins || tells_all || after.current.assigned != before.current.assigned;
+    // An answer that says what to give back may have gone to a request that the client gave up.
+    let revokes = after.current.state == MemberState::UnrevokedPartitions;
+    let moved = after.current.assigned != before.current.assigned;
+    let news = joins || tells_all || revokes || moved;
     let answer = HeartbeatAnswer {
         member_id,
         member_epoch: after.current.epoch,
@@ -91,7 +95,7 @@ fn check_size(change: &Change, config: &ConsumerConfig, member_id: &str) -> Resu
 fn describe(
     change: &mut Change,
     view: View<'_>,
-    request: &ConsumerHeartbeat,
+    ValidHeartbeat { request, pattern }: &ValidHeartbeat,
     member_id: &str,
     before: &MemberMetadata,
 ) -> Result<bool, Rejection> {
@@ -113,24 +117,19 @@ fn describe(
     if is_new || after != *before {
         change.emit(Fact::Member(member_id.to_owned(), Some(after.clone())));
     }
-    let other_regex = replace_regex(change, view.now, view.topics, regexes)?;
+    let other_regex = replace_regex(change, view, regexes, pattern.as_ref())?;
     Ok(other_names || other_regex)
 }
 
 /// Moves the group to its next epoch if it has to.
-fn advance(
-    change: &mut Change,
-    view: View<'_>,
-    checked: Checked,
-    wants_else: bool,
-) -> Result<Checked, Rejection> {
+fn advance(change: &mut Change, view: View<'_>, checked: Checked, wants_else: bool) -> Checked {
     let mut bump = wants_else || change.state.epoch == 0;
     let version = view.topics.version();
     if !bump && checked == Some((version, change.state.epoch)) {
-        return Ok(checked);
+        return checked;
     }
     if checked.is_none_or(|(known, _)| known != version) {
-        bump |= refresh(change, view.now, view.topics)?;
+        bump |= refresh(change, view);
     }
     let metadata_hash = hash(&change.state.subscribed_topics(), view.topics);
     bump |= metadata_hash != change.state.metadata_hash;
@@ -138,10 +137,10 @@ fn advance(
         if change.state.has_partition_metadata {
             change.emit(Fact::PartitionMetadata(None));
         }
-        change.emit(Fact::Epoch(Some(GroupEpoch {
+        change.emit_first(Fact::Epoch(Some(GroupEpoch {
             epoch: change.state.epoch + 1,
             metadata_hash,
         })));
     }
-    Ok(Some((version, change.state.epoch)))
+    Some((version, change.state.epoch))
 }

@@ -111,7 +111,6 @@ fn replace(
         return Err(unreleased());
     }
     let target = change.state.target(old_id);
-    remove(change, old_id);
     let current = CurrentAssignment {
         epoch: JOIN_EPOCH,
         previous_epoch: JOIN_EPOCH,
@@ -120,6 +119,7 @@ fn replace(
     change.emit(Fact::Member(new_id.to_owned(), Some(old.metadata.clone())));
     change.emit(Fact::Target(new_id.to_owned(), Some(target)));
     change.emit(Fact::Current(new_id.to_owned(), Some(current.clone())));
+    remove(change, old_id);
     Ok(Arc::new(Member {
         metadata: old.metadata.clone(),
         current,

@@ -51,7 +51,7 @@ pub(super) fn remove_all(change: &mut Change, ids: &BTreeSet<String>) {
         gone = true;
     }
     if gone {
-        change.emit(Fact::Epoch(Some(GroupEpoch {
+        change.emit_first(Fact::Epoch(Some(GroupEpoch {
             epoch: change.state.epoch + 1,
             // The next heartbeat looks whether the topics are others now.
             metadata_hash: change.state.metadata_hash,

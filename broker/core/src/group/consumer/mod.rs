@@ -23,11 +23,13 @@ pub mod record;
 mod state;
 
 mod change;
+mod deadlines;
 mod group;
 
 mod heartbeat;
 mod identify;
 mod leave;
+mod pattern;
 mod reconcile;
 mod subscription;
 mod validate;
@@ -40,4 +42,4 @@ pub mod topics;
 mod tests;
 
 pub(super) use group::{ConsumerGroup, Effects};
-pub(super) use validate::validate;
+pub(super) use heartbeat::View;

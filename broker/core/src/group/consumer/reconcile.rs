@@ -6,16 +6,28 @@
 //!     ^                                            |                                            |
 //!     '-------- confirmed, and nothing missing ----+-------- everything was released -----------'
 //! ```
-//! Guarantee: a partition is given out only when the former owner confirmed, by a heartbeat that does not name it, that it
-//! is revoked, or is not a member any more. The member stays in its epoch until it gave everything back.
+//! Guarantee: a partition is given out only when the former owner was told to give it back and confirmed it, by a later
+//! heartbeat that says what the member has, or is not a member any more. The member stays in its epoch until it gave
+//! everything back.
 
 use super::change::Change;
 use super::partitions::Partitions;
 use super::record::{CurrentAssignment, Fact, MemberState};
+use super::request::{ConsumerHeartbeat, JOIN_EPOCH};
 use super::state::State;
 
+/// Whether a heartbeat says that the member gave back what it was told to. A join says nothing of it: it may be one that
+/// was sent before, and is late. Nor does who speaks in the epoch before, who does not know what to give back in this one.
+pub(super) fn confirms(request: &ConsumerHeartbeat, current: &CurrentAssignment) -> bool {
+    let owned = request.owned.as_ref();
+    current.state == MemberState::UnrevokedPartitions
+        && request.member_epoch != JOIN_EPOCH
+        && request.member_epoch == current.epoch
+        && owned.is_some_and(|owned| !owned.intersects(&current.pending_revocation))
+}
+
 /// Takes the member one step further, if there is one.
-pub(super) fn reconcile(change: &mut Change, member_id: &str, owned: Option<&Partitions>) {
+pub(super) fn reconcile(change: &mut Change, member_id: &str, confirmed: bool) {
     let state = &change.state;
     let Some(member) = state.member(member_id) else {
         return;
@@ -23,34 +35,23 @@ pub(super) fn reconcile(change: &mut Change, member_id: &str, owned: Option<&Par
     let current = &member.current;
     let next = match current.state {
         MemberState::Stable if current.epoch == state.assignment_epoch => return,
-        MemberState::UnrevokedPartitions if still_owns(owned, &current.pending_revocation) => {
-            return;
-        }
+        MemberState::UnrevokedPartitions if !confirmed => return,
         MemberState::Stable
         | MemberState::UnrevokedPartitions
-        | MemberState::UnreleasedPartitions => next(state, member_id, current, owned),
+        | MemberState::UnreleasedPartitions => next(state, member_id, current),
     };
     if next != *current {
         change.emit(Fact::Current(member_id.to_owned(), Some(next)));
     }
 }
 
-/// Whether the member may still consume one of them; it does so until it says otherwise.
-fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
-    owned.is_none_or(|owned| owned.intersects(revoked))
-}
-
-fn next(
-    state: &State,
-    member_id: &str,
-    current: &CurrentAssignment,
-    owned: Option<&Partitions>,
-) -> CurrentAssignment {
+fn next(state: &State, member_id: &str, current: &CurrentAssignment) -> CurrentAssignment {
     let target = state.target(member_id);
     let kept = |key: &(_, i32)| target.contains(key.0, key.1);
     let (mut assigned, revoked): (Vec<_>, Vec<_>) = current.assigned.iter().partition(kept);
     let revoked: Partitions = revoked.into_iter().collect();
-    if !revoked.is_empty() && still_owns(owned, &revoked) {
+    // Who was not told of any epoch yet, or left for a while, consumes nothing.
+    if !revoked.is_empty() && current.epoch > JOIN_EPOCH {
         return CurrentAssignment {
             epoch: current.epoch,
             previous_epoch: current.previous_epoch,

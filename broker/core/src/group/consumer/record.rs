@@ -41,6 +41,21 @@ pub enum Fact {
     Regex(String, Option<ResolvedRegex>),
 }
 
+impl Fact {
+    /// Whether it takes something back.
+    pub(in crate::group) fn is_tombstone(&self) -> bool {
+        match self {
+            Self::Epoch(value) => value.is_none(),
+            Self::PartitionMetadata(value) => value.is_none(),
+            Self::Member(_, value) => value.is_none(),
+            Self::TargetEpoch(value) => value.is_none(),
+            Self::Target(_, value) => value.is_none(),
+            Self::Current(_, value) => value.is_none(),
+            Self::Regex(_, value) => value.is_none(),
+        }
+    }
+}
+
 /// A group's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupEpoch {

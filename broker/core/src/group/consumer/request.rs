@@ -6,6 +6,7 @@ use types::ErrorCode;
 
 use super::assignor::Assignor;
 use super::partitions::Partitions;
+use super::pattern::Pattern;
 use super::record::MemberMetadata;
 use crate::group::GroupState;
 
@@ -15,6 +16,9 @@ pub const JOIN_EPOCH: i32 = 0;
 pub const LEAVE_EPOCH: i32 = -1;
 /// The epoch of a static member that leaves and means to come back.
 pub const STATIC_LEAVE_EPOCH: i32 = -2;
+/// The longest message of a refusal, in bytes: it may repeat what the client sent, which may be longer than what an
+/// answer can hold.
+const MAX_MESSAGE: usize = 1024;
 
 /// Broker configuration that consumer groups obey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,14 @@ pub struct ConsumerHeartbeat {
     pub client_host: String,
 }
 
+/// A heartbeat that is well-formed. What takes long and does not need the group is done.
+#[derive(Debug, Clone)]
+pub struct ValidHeartbeat {
+    pub(in crate::group) request: ConsumerHeartbeat,
+    /// Of its regular expression, if it brings one.
+    pub(super) pattern: Option<Pattern>,
+}
+
 /// How a member goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
@@ -105,10 +117,9 @@ pub struct Rejection {
 
 impl Rejection {
     pub(in crate::group) fn new(error: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            error,
-            message: message.into(),
-        }
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        Self { error, message }
     }
 }
 

@@ -10,7 +10,9 @@ use imbl::OrdMap;
 use types::TopicId;
 
 use super::partitions::Partitions;
-use super::record::{CurrentAssignment, Fact, GroupEpoch, MemberMetadata, ResolvedRegex};
+use super::record::{
+    CurrentAssignment, Fact, GroupEpoch, MemberMetadata, MemberState, ResolvedRegex,
+};
 
 /// A member as the records describe it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub(in crate::group) struct State {
     statics: OrdMap<String, String>,
     /// Who has each partition, or was told to give it back and did not confirm yet.
     owners: OrdMap<(TopicId, i32), String>,
+    /// How many members are where they shall be, by the epoch they are in.
+    stable: OrdMap<i32, usize>,
+    /// How many members want the topic of a name.
+    named: OrdMap<String, usize>,
+    /// How many members want the topics of a regular expression.
+    expressions: OrdMap<String, usize>,
 }
 
 impl State {
@@ -73,22 +81,27 @@ impl State {
 
     /// The names of the topics that anybody wants.
     pub(in crate::group) fn subscribed_topics(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for member in self.members.values() {
-            names.extend(member.metadata.topic_names.iter().cloned());
-        }
+        let mut names: BTreeSet<String> = self.named.keys().cloned().collect();
         for resolved in self.regexes.values() {
             names.extend(resolved.topics.iter().cloned());
         }
         names
     }
 
-    /// How many members want the topics of a regular expression.
-    pub(super) fn subscribers(&self, regex: &str) -> usize {
-        let members = self.members.values();
-        members
-            .filter(|member| member.metadata.topic_regex.as_deref() == Some(regex))
-            .count()
+    /// The regular expressions that members use.
+    pub(in crate::group) fn expressions(&self) -> impl Iterator<Item = &str> {
+        self.expressions.keys().map(String::as_str)
+    }
+
+    /// Whether a member wants the topics of a regular expression.
+    pub(super) fn is_used(&self, regex: &str) -> bool {
+        self.expressions.contains_key(regex)
+    }
+
+    /// Whether every member is where it shall be in the epoch of the target assignment.
+    pub(super) fn is_reconciled(&self) -> bool {
+        let there = self.stable.get(&self.assignment_epoch);
+        there.copied().unwrap_or(0) == self.members.len()
     }
 
     pub(in crate::group) fn apply(&mut self, fact: &Fact) {
@@ -123,7 +136,7 @@ impl State {
     }
 
     fn put_metadata(&mut self, id: &str, metadata: &MemberMetadata) {
-        let old = self.members.get(id).cloned().unwrap_or_default();
+        let old = self.take(id);
         self.forget_instance(id, old.metadata.instance_id.as_deref());
         if let Some(instance) = &metadata.instance_id {
             self.statics.insert(instance.clone(), id.to_owned());
@@ -132,11 +145,11 @@ impl State {
             metadata: metadata.clone(),
             current: old.current.clone(),
         };
-        self.members.insert(id.to_owned(), Arc::new(member));
+        self.put(id, member);
     }
 
     fn put_current(&mut self, id: &str, current: CurrentAssignment) {
-        let old = self.members.get(id).cloned().unwrap_or_default();
+        let old = self.take(id);
         self.release(id, &old.current);
         for (topic, one) in current.assigned.iter() {
             self.owners.insert((topic, one), id.to_owned());
@@ -148,13 +161,43 @@ impl State {
             metadata: old.metadata.clone(),
             current,
         };
-        self.members.insert(id.to_owned(), Arc::new(member));
+        self.put(id, member);
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(member) = self.members.remove(id) {
-            self.forget_instance(id, member.metadata.instance_id.as_deref());
-            self.release(id, &member.current);
+        let member = self.take(id);
+        self.forget_instance(id, member.metadata.instance_id.as_deref());
+        self.release(id, &member.current);
+    }
+
+    /// Takes a member out, or one as they are at first.
+    fn take(&mut self, id: &str) -> Arc<Member> {
+        let Some(member) = self.members.remove(id) else {
+            return Arc::default();
+        };
+        self.count(&member, uncounted, uncounted);
+        member
+    }
+
+    fn put(&mut self, id: &str, member: Member) {
+        self.count(&member, counted, counted);
+        self.members.insert(id.to_owned(), Arc::new(member));
+    }
+
+    fn count(
+        &mut self,
+        member: &Member,
+        text: impl Fn(&mut OrdMap<String, usize>, &String),
+        epoch: impl Fn(&mut OrdMap<i32, usize>, &i32),
+    ) {
+        if member.current.state == MemberState::Stable {
+            epoch(&mut self.stable, &member.current.epoch);
+        }
+        for name in &member.metadata.topic_names {
+            text(&mut self.named, name);
+        }
+        if let Some(regex) = &member.metadata.topic_regex {
+            text(&mut self.expressions, regex);
         }
     }
 
@@ -174,5 +217,17 @@ impl State {
                 self.owners.remove(&key);
             }
         }
+    }
+}
+
+fn counted<K: Ord + Clone>(counts: &mut OrdMap<K, usize>, key: &K) {
+    let count = counts.get(key).copied().unwrap_or(0);
+    counts.insert(key.clone(), count + 1);
+}
+
+fn uncounted<K: Ord + Clone>(counts: &mut OrdMap<K, usize>, key: &K) {
+    match counts.get(key).copied() {
+        Some(count) if count > 1 => drop(counts.insert(key.clone(), count - 1)),
+        _ => drop(counts.remove(key)),
     }
 }

@@ -1,49 +1,26 @@
 //! Which topics does a group want, and did they change?
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
 use types::ErrorCode;
 
 use super::change::Change;
+use super::heartbeat::View;
+use super::pattern::Pattern;
 use super::record::{Fact, ResolvedRegex};
 use super::request::Rejection;
 use super::topics::Topics;
-use crate::group::Now;
 
-/// The most memory a compiled expression may take. Names of topics need little; a repetition that is nested could take
-/// all there is.
-const MAX_COMPILED: usize = 1 << 20;
-
-/// An expression that a whole name has to match.
-pub(super) fn compile(regex: &str) -> Result<Regex, Rejection> {
-    // Alone first, so that it cannot close the group it is put into.
-    let alone = build(regex).and_then(|_| build(&format!("^(?:{regex})$")));
-    alone.map_err(|error| {
-        let message = format!("`{regex}` is not a valid regular expression: {error}");
-        Rejection::new(ErrorCode::InvalidRegularExpression, message)
-    })
-}
-
-fn build(regex: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(regex).size_limit(MAX_COMPILED).build()
-}
-
-/// The names of the topics that match.
-fn resolve(regex: &str, topics: &dyn Topics) -> Result<BTreeSet<String>, Rejection> {
-    let compiled = compile(regex)?;
-    let names = topics.names().filter(|name| compiled.is_match(name));
-    Ok(names.map(str::to_owned).collect())
-}
+/// The most regular expressions of one group: each is held against the name of every topic when topics change.
+const MAX_EXPRESSIONS: usize = 100;
 
 /// Forgets an expression that a member was the last one to use, and looks up one that nobody used. Whether the topics of
 /// the member changed.
 pub(super) fn replace_regex(
     change: &mut Change,
-    now: Now,
-    topics: &dyn Topics,
+    view: View<'_>,
     (old, new): (Option<&str>, Option<&str>),
+    pattern: Option<&Pattern>,
 ) -> Result<bool, Rejection> {
     if old == new {
         return Ok(false);
@@ -51,47 +28,49 @@ pub(super) fn replace_regex(
     if let Some(old) = old {
         forget_unused(change, old);
     }
-    if let Some(new) = new
+    if let (Some(new), Some(pattern)) = (new, pattern)
         && !change.state.regexes.contains_key(new)
     {
-        let names = resolve(new, topics)?;
-        put(change, now, topics, new, names);
+        if change.state.regexes.len() >= MAX_EXPRESSIONS {
+            let message = format!("the group has {MAX_EXPRESSIONS} regular expressions already");
+            return Err(Rejection::new(ErrorCode::InvalidRegularExpression, message));
+        }
+        put(change, view, new, pattern.matching(view.topics));
     }
     Ok(true)
 }
 
 /// Takes back the record of an expression that no member uses any more.
 pub(super) fn forget_unused(change: &mut Change, regex: &str) {
-    if change.state.regexes.contains_key(regex) && change.state.subscribers(regex) == 0 {
+    if change.state.regexes.contains_key(regex) && !change.state.is_used(regex) {
         change.emit(Fact::Regex(regex.to_owned(), None));
     }
 }
 
 /// Looks every expression up again; whether one of them has other topics now.
-pub(super) fn refresh(
-    change: &mut Change,
-    now: Now,
-    topics: &dyn Topics,
-) -> Result<bool, Rejection> {
-    let known: Vec<(String, Arc<ResolvedRegex>)> = (change.state.regexes.iter())
-        .map(|(regex, resolved)| (regex.clone(), resolved.clone()))
-        .collect();
+pub(super) fn refresh(change: &mut Change, view: View<'_>) -> bool {
+    let used: Vec<String> = change.state.expressions().map(str::to_owned).collect();
     let mut changed = false;
-    for (regex, resolved) in known {
-        let names = resolve(&regex, topics)?;
-        if names != resolved.topics {
-            put(change, now, topics, &regex, names);
+    for regex in used {
+        // Another coordinator understood what this one does not: the topics stay those that it found.
+        let Ok(pattern) = Pattern::compile(&regex) else {
+            continue;
+        };
+        let names = pattern.matching(view.topics);
+        let known = change.state.regexes.get(&regex);
+        if known.is_none_or(|known| known.topics != names) {
+            put(change, view, &regex, names);
             changed = true;
         }
     }
-    Ok(changed)
+    changed
 }
 
-fn put(change: &mut Change, now: Now, topics: &dyn Topics, regex: &str, names: BTreeSet<String>) {
+fn put(change: &mut Change, view: View<'_>, regex: &str, names: BTreeSet<String>) {
     let resolved = ResolvedRegex {
         topics: names,
-        version: i64::try_from(topics.version()).unwrap_or(i64::MAX),
-        timestamp_ms: now.wall_ms,
+        version: i64::try_from(view.topics.version()).unwrap_or(i64::MAX),
+        timestamp_ms: view.now.wall_ms,
     };
     change.emit(Fact::Regex(regex.to_owned(), Some(resolved)));
 }

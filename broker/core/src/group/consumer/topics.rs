@@ -17,7 +17,7 @@ pub struct Topic {
 
 /// The topics of the cluster at one moment.
 pub trait Topics: fmt::Debug + Send + Sync {
-    /// Differs whenever the topics do.
+    /// Larger than that of the topics before, whenever one came, went or grew.
     fn version(&self) -> u64;
     /// The topic of that name.
     fn find(&self, name: &str) -> Option<Topic>;
@@ -25,9 +25,27 @@ pub trait Topics: fmt::Debug + Send + Sync {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 }
 
+/// What is known of the topics before anybody has said.
+#[derive(Debug)]
+pub(in crate::group) struct NoTopics;
+
+impl Topics for NoTopics {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn find(&self, _: &str) -> Option<Topic> {
+        None
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(std::iter::empty())
+    }
+}
+
 impl Topics for MetadataImage {
     fn version(&self) -> u64 {
-        self.offset()
+        self.topics_version()
     }
 
     fn find(&self, name: &str) -> Option<Topic> {

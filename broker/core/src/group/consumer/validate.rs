@@ -2,16 +2,31 @@
 
 use types::ErrorCode;
 
+use super::pattern::Pattern;
 use super::request::{
     ConsumerConfig, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, Rejection, STATIC_LEAVE_EPOCH,
+    ValidHeartbeat,
 };
-use super::subscription::compile;
 use crate::group::join::MAX_TEXT;
 
-pub(in crate::group) fn validate(
-    config: &ConsumerConfig,
-    request: &ConsumerHeartbeat,
-) -> Result<(), Rejection> {
+impl ConsumerHeartbeat {
+    /// Checks what can be checked without the group, and prepares what takes long.
+    ///
+    /// # Errors
+    /// What the client is answered.
+    pub fn validate(self, config: &ConsumerConfig) -> Result<ValidHeartbeat, Rejection> {
+        check(config, &self)?;
+        let regex = self.topic_regex.as_deref();
+        let regex = regex.filter(|regex| !regex.is_empty());
+        let pattern = regex.map(Pattern::of_member).transpose()?;
+        Ok(ValidHeartbeat {
+            request: self,
+            pattern,
+        })
+    }
+}
+
+fn check(config: &ConsumerConfig, request: &ConsumerHeartbeat) -> Result<(), Rejection> {
     let invalid = |message: &str| Err(Rejection::new(ErrorCode::InvalidRequest, message));
     let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
     if request.group_id.is_empty() {
@@ -48,10 +63,7 @@ pub(in crate::group) fn validate(
         let message = format!("the assignor {name} is not one of `group.consumer.assignors`");
         return Err(Rejection::new(ErrorCode::UnsupportedAssignor, message));
     }
-    match request.topic_regex.as_deref() {
-        None | Some("") => Ok(()),
-        Some(regex) => compile(regex).map(drop),
-    }
+    Ok(())
 }
 
 /// Whoever joins says everything about itself, and has nothing.
@@ -71,7 +83,7 @@ fn check_join(request: &ConsumerHeartbeat) -> Result<(), Rejection> {
 
 /// Keys of records hold names with a length of two bytes.
 fn too_long(request: &ConsumerHeartbeat) -> bool {
-    let options = [&request.instance_id, &request.rack_id, &request.topic_regex];
+    let options = [&request.instance_id, &request.rack_id];
     let long = |text: &str| text.len() > MAX_TEXT;
     long(&request.group_id)
         || long(&request.member_id)

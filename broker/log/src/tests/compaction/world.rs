@@ -158,7 +158,7 @@ impl World {
         let (mode, opened) = open_as_found(&self.vfs, self.config(), self.now_ms)?;
         self.history
             .push(format!("opened with {mode:?}: {:?}", opened.1));
-        let (mut log, _) = opened;
+        let (mut log, report) = opened;
         let leo = log.log_end_offset();
         assert!(
             leo >= self.synced,
@@ -169,8 +169,10 @@ impl World {
         self.entries
             .retain(|entry| entry.header.last_offset() < leo);
         let last = self.entries.last().map(|entry| entry.header.next_offset());
-        if log.log_start_offset() == leo && last.is_some_and(|last| last < leo) {
-            // All that counted is lost: the log may go on beyond the batches that are known.
+        let begins_anew = report.stopped.is_some() && log.segments[0].base == leo;
+        let goes_on_beyond = last.is_some_and(|last| last < leo);
+        if log.log_start_offset() == leo && (begins_anew || goes_on_beyond) {
+            // All that counted is lost, and with it what batches below the log's start had told of producers.
             self.entries.clear();
         }
         // A snapshot does not tell which markers the others do not have yet: now they have all.

@@ -71,8 +71,8 @@ impl Guards {
 }
 
 impl Guards {
-    /// Appends `records`. When the end of the transaction before came between the coordinator's answer and the append, the
-    /// answer is out of date, and it is asked again.
+    /// Appends `records`. When the end of the transaction before, or this broker's election, came between the coordinator's answer
+    /// and the append, the answer is out of date, and it is asked again.
     pub(super) async fn append(
         &self,
         cx: &RequestContext,
@@ -97,10 +97,13 @@ impl Guards {
                 ended => return ended,
             };
             let partition = target.topic_partition();
-            let was_confirmed = self.answers.get(&partition).is_some_and(Result::is_ok);
-            let (Some(id), Some(producer), true) =
-                (&self.transactional_id, producer_of(&records), was_confirmed)
-            else {
+            // Nobody was asked while the transaction was open here, or while this broker was not the leader yet.
+            let may_be_confirmed = self.answers.get(&partition).is_none_or(Result::is_ok);
+            let (Some(id), Some(producer), true) = (
+                &self.transactional_id,
+                producer_of(&records),
+                may_be_confirmed,
+            ) else {
                 return Err(error);
             };
             again -= 1;

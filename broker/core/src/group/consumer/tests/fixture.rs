@@ -201,6 +201,15 @@ impl Fixture {
         !self.held.is_empty()
     }
 
+    /// Bytes of the records of the oldest append that is held back.
+    pub(super) fn held_bytes(&self) -> usize {
+        let (_, records) = self.held.front().expect("an append is held");
+        let encoded = records.iter().map(GroupRecord::encode);
+        encoded
+            .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
+            .sum()
+    }
+
     /// Reports the result of the oldest append that is held back.
     pub(super) fn release(&mut self, result: Result<(), ErrorCode>) {
         let (id, records) = self.held.pop_front().expect("an append is held");
@@ -214,9 +223,25 @@ impl Fixture {
     pub(super) fn send(&mut self, request: ConsumerHeartbeat) -> Token {
         let token = self.token();
         let topics = Arc::new(self.world.clone());
-        let outcome = (self.coordinator).consumer_heartbeat(self.now, token, topics, request);
-        self.take(outcome);
+        self.send_with(token, topics, request);
         token
+    }
+
+    /// A heartbeat that came when the topics were these.
+    pub(super) fn send_with(
+        &mut self,
+        token: Token,
+        topics: Arc<World>,
+        request: ConsumerHeartbeat,
+    ) {
+        let outcome = match request.validate(&self.config.consumer) {
+            Ok(valid) => (self.coordinator).consumer_heartbeat(self.now, token, topics, valid),
+            Err(rejection) => Outcome {
+                replies: vec![(token, Reply::ConsumerHeartbeat(Err(rejection)))],
+                ..Outcome::default()
+            },
+        };
+        self.take(outcome);
     }
 
     pub(super) fn answer(&mut self, token: Token) -> Option<Result<HeartbeatAnswer, Rejection>> {

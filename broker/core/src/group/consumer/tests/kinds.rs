@@ -5,12 +5,12 @@ use types::ErrorCode;
 
 use super::fixture::{Fixture, GROUP, client};
 use crate::group::consumer::request::ConsumerHeartbeat;
+use crate::group::record::{GroupMetadata, MemberMetadata};
 use crate::group::request::{GroupKind, JoinReply, JoinRequest, LeavingMember, Reply};
 use crate::group::{GroupRecord, GroupState};
 
-fn join(f: &mut Fixture, member_id: &str) -> JoinReply {
-    let token = f.token();
-    let request = JoinRequest {
+fn request(member_id: &str) -> JoinRequest {
+    JoinRequest {
         group_id: GROUP.to_owned(),
         member_id: member_id.to_owned(),
         group_instance_id: None,
@@ -23,8 +23,16 @@ fn join(f: &mut Fixture, member_id: &str) -> JoinReply {
         require_known_member_id: false,
         supports_skip_assignment: false,
         fresh_id: "uuid".to_owned(),
-    };
-    let outcome = f.coordinator.join(f.now, token, &request);
+    }
+}
+
+fn join(f: &mut Fixture, member_id: &str) -> JoinReply {
+    send_join(f, &request(member_id))
+}
+
+fn send_join(f: &mut Fixture, request: &JoinRequest) -> JoinReply {
+    let token = f.token();
+    let outcome = f.coordinator.join(f.now, token, request);
     f.take(outcome);
     match f.replies.remove(&token) {
         Some(Reply::Join(reply)) => reply,
@@ -76,6 +84,71 @@ fn an_empty_consumer_group_becomes_classic_and_its_records_go() {
         f.coordinator.list().count(),
         0,
         "the classic group had no assignment yet"
+    );
+}
+
+#[test]
+fn a_classic_member_that_does_not_get_in_leaves_an_empty_consumer_group_as_it_is() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    leave_consumer(&mut f, "a");
+    let written = f.log.len();
+    assert_eq!(join(&mut f, "stranger").error, ErrorCode::UnknownMemberId);
+    let asked = JoinRequest {
+        require_known_member_id: true,
+        ..request("")
+    };
+    let reply = send_join(&mut f, &asked);
+    assert_eq!(reply.error, ErrorCode::MemberIdRequired);
+    assert_eq!(f.log.len(), written, "nothing is taken back");
+    assert_eq!(kinds(&f), [(GroupKind::Consumer, GroupState::Empty)]);
+    assert_eq!(join(&mut f, &reply.member_id).error, ErrorCode::None);
+    assert_eq!(kinds(&f)[0].0, GroupKind::Classic);
+}
+
+#[test]
+fn what_the_log_has_left_of_a_classic_group_is_no_part_of_the_consumer_group() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    let leftover = GroupRecord::Group {
+        group_id: GROUP.to_owned(),
+        value: Some(GroupMetadata {
+            protocol_type: "consumer".to_owned(),
+            generation: 3,
+            protocol: Some("range".to_owned()),
+            leader: Some("old".to_owned()),
+            current_state_timestamp_ms: None,
+            members: vec![MemberMetadata {
+                member_id: "old".to_owned(),
+                group_instance_id: Some("1".to_owned()),
+                client_id: "c".to_owned(),
+                client_host: "/127.0.0.1".to_owned(),
+                rebalance_timeout_ms: 30_000,
+                session_timeout_ms: 10_000,
+                subscription: Bytes::new(),
+                assignment: Bytes::new(),
+            }],
+        }),
+    };
+    let log: Vec<_> = std::iter::once(leftover).chain(f.log.clone()).collect();
+    f.log.clone_from(&log);
+    f.reload_from(&log);
+    let group = &f.coordinator.groups[GROUP];
+    assert!(group.members.is_empty() && group.static_members.is_empty());
+    assert_eq!(kinds(&f), [(GroupKind::Consumer, GroupState::Stable)]);
+    assert_eq!(
+        f.coordinator.next_deadline(),
+        Some(46_000),
+        "only a's session"
+    );
+    f.joined(client("b"));
+    let last = f
+        .log
+        .iter()
+        .rfind(|r| matches!(r, GroupRecord::Group { .. }));
+    assert!(
+        matches!(last, Some(GroupRecord::Group { value: None, .. })),
+        "its record is taken back"
     );
 }
 

@@ -10,6 +10,8 @@ mod static_members;
 
 mod subscriptions;
 
+mod sizes;
+
 mod kinds;
 mod offsets;
 mod persistence;

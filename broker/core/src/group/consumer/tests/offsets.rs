@@ -1,14 +1,14 @@
 //! Who may commit and read offsets of a consumer group?
 
-use types::{ErrorCode, Offset, TopicPartition};
+use types::{ErrorCode, Offset, ProducerEpoch, ProducerId, TopicPartition};
 
 use super::fixture::{Fixture, GROUP, client};
+use crate::group::TransactionalCommit;
 use crate::group::consumer::request::ConsumerHeartbeat;
-use crate::group::request::{CommitPartition, CommitRequest, Reply};
+use crate::group::request::{CommitPartition, CommitRequest, Reply, Token};
 
-fn commit(f: &mut Fixture, member_id: &str, epoch: Option<i32>, knows_epochs: bool) -> ErrorCode {
-    let token = f.token();
-    let request = CommitRequest {
+fn request(member_id: &str, epoch: Option<i32>, knows_epochs: bool) -> CommitRequest {
+    CommitRequest {
         group_id: GROUP.to_owned(),
         generation: epoch,
         member_id: member_id.to_owned(),
@@ -22,9 +22,30 @@ fn commit(f: &mut Fixture, member_id: &str, epoch: Option<i32>, knows_epochs: bo
             metadata: String::new(),
             error: ErrorCode::None,
         }],
-    };
+    }
+}
+
+fn commit(f: &mut Fixture, member_id: &str, epoch: Option<i32>, knows_epochs: bool) -> ErrorCode {
+    let token = f.token();
+    let request = request(member_id, epoch, knows_epochs);
     let outcome = f.coordinator.commit(f.now, token, request);
     f.take(outcome);
+    reply(f, token)
+}
+
+fn commit_in_transaction(f: &mut Fixture, member_id: &str, epoch: Option<i32>) -> ErrorCode {
+    let token = f.token();
+    let transaction = TransactionalCommit {
+        producer: (ProducerId(1), ProducerEpoch(0)),
+        guard: None,
+    };
+    let request = request(member_id, epoch, false);
+    let outcome = (f.coordinator).commit_in_transaction(f.now, token, request, transaction);
+    f.take(outcome);
+    reply(f, token)
+}
+
+fn reply(f: &mut Fixture, token: Token) -> ErrorCode {
     match f.replies.remove(&token) {
         Some(Reply::Commit(reply)) => reply.partitions[0].1,
         other => panic!("want the reply to a commit, got {other:?}"),
@@ -60,6 +81,38 @@ fn a_member_commits_in_its_epoch_only() {
         ErrorCode::UnsupportedVersion
     );
     assert_eq!(commit(&mut f, "a", Some(2), true), ErrorCode::None);
+}
+
+/// As `ConsumerGroup.validateOffsetCommit` of Kafka 4.3 decides.
+#[test]
+fn a_commit_in_a_transaction_names_a_member_or_nobody() {
+    let mut f = Fixture::new(1);
+    f.joined(client("a"));
+    let cases = [
+        ("", None, ErrorCode::None),
+        ("a", Some(1), ErrorCode::None),
+        ("a", Some(2), ErrorCode::IllegalGeneration),
+        ("a", None, ErrorCode::IllegalGeneration),
+        ("x", None, ErrorCode::UnknownMemberId),
+        ("", Some(1), ErrorCode::UnknownMemberId),
+    ];
+    for (member, epoch, want) in cases {
+        let got = commit_in_transaction(&mut f, member, epoch);
+        assert_eq!(got, want, "{member} {epoch:?}");
+    }
+    f.ask(ConsumerHeartbeat {
+        member_epoch: -1,
+        ..client("a").short()
+    })
+    .unwrap();
+    for (member, epoch, want) in [
+        ("", None, ErrorCode::None),
+        ("x", None, ErrorCode::None),
+        ("x", Some(1), ErrorCode::UnknownMemberId),
+    ] {
+        let got = commit_in_transaction(&mut f, member, epoch);
+        assert_eq!(got, want, "{member} {epoch:?} of an empty group");
+    }
 }
 
 #[test]

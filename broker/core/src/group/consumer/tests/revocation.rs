@@ -2,7 +2,7 @@
 
 use types::ErrorCode;
 
-use super::fixture::{Fixture, client, of_t};
+use super::fixture::{Client, Fixture, client, of_t};
 use crate::group::GroupState;
 use crate::group::consumer::partitions::Partitions;
 use crate::group::consumer::request::ConsumerHeartbeat;
@@ -52,17 +52,105 @@ fn a_new_member_waits_until_the_former_owner_confirms_the_revocation() {
 }
 
 #[test]
-fn who_has_to_give_back_and_has_already_moves_on_at_once() {
+fn a_heartbeat_from_before_it_had_the_partitions_does_not_give_them_back() {
     let mut f = Fixture::new(2);
-    let a = f.joined(client("a"));
-    f.joined(client("b"));
-    let dropped = ConsumerHeartbeat {
+    let mut a = f.joined(client("a"));
+    let mut b = f.joined(client("b"));
+    // On its way since before the answer that gave it both.
+    let late = ConsumerHeartbeat {
         owned: Some(Partitions::default()),
         ..a.short()
     };
-    let answer = f.ask(dropped).unwrap();
-    assert_eq!(answer.member_epoch, 2);
-    assert_eq!(answer.assignment.unwrap().len(), 1);
+    let answer = f.ask(late).unwrap();
+    assert_eq!(answer.member_epoch, 1, "it was not told of it before");
+    f.beat(&mut b);
+    assert_eq!(b.owned.len(), 0);
+    let answer = f.ask(a.short()).unwrap();
+    assert_eq!(
+        answer.assignment.as_ref().map(Partitions::len),
+        Some(1),
+        "it is told, although the first answer went elsewhere"
+    );
+    a.hear(&answer);
+    f.converge(&mut [&mut a, &mut b]);
+    assert_eq!((a.owned.len(), b.owned.len()), (1, 1));
+}
+
+#[test]
+fn a_join_that_comes_twice_gives_nothing_back() {
+    let mut f = Fixture::new(2);
+    let join = client("a").full();
+    let mut a = f.joined(client("a"));
+    let mut b = f.joined(client("b"));
+    for _ in 0..2 {
+        assert_eq!(f.ask(join.clone()).unwrap().member_epoch, 1);
+        f.beat(&mut b);
+        assert_eq!(
+            b.owned.len(),
+            0,
+            "a consumes both and knows of nothing else"
+        );
+    }
+    f.converge(&mut [&mut a, &mut b]);
+    assert_eq!((a.owned.len(), b.owned.len()), (1, 1));
+}
+
+/// `a` was told to give one of two partitions back, and has until 30 s from now.
+fn one_to_give_back() -> (Fixture, [Client; 2]) {
+    let mut f = Fixture::new(2);
+    let mut a = f.joined(client("a"));
+    let b = f.joined(client("b"));
+    f.beat(&mut a);
+    (f, [a, b])
+}
+
+#[test]
+fn a_confirmation_that_waits_for_the_log_came_in_time() {
+    let (mut f, [mut a, b]) = one_to_give_back();
+    f.advance(29_000);
+    f.hold = true;
+    f.send(b.topics(&["t", "u"]).full());
+    let token = f.send(a.full());
+    f.advance(5_000);
+    f.release(Ok(()));
+    f.release(Ok(()));
+    let answer = f.answer(token).expect("is answered").expect("is a member");
+    a.hear(&answer);
+    assert_eq!(f.describe().unwrap().members.len(), 2);
+    assert!(a.epoch > 1, "confirmed");
+}
+
+#[test]
+fn a_heartbeat_that_waits_and_confirms_nothing_does_not_hold_up_the_end_of_the_revocation() {
+    let (mut f, [a, b]) = one_to_give_back();
+    f.advance(29_000);
+    f.hold = true;
+    f.send(b.topics(&["t", "u"]).full());
+    let token = f.send(a.short());
+    f.advance(5_000);
+    f.release(Ok(()));
+    f.release(Ok(()));
+    let rejection = f.answer(token).unwrap().unwrap_err();
+    assert_eq!(rejection.error, ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn a_confirmation_that_the_log_did_not_take_may_be_repeated() {
+    let (mut f, [mut a, mut b]) = one_to_give_back();
+    f.advance(29_000);
+    f.beat(&mut b);
+    f.hold = true;
+    let token = f.send(a.full());
+    f.advance(5_000);
+    f.release(Err(ErrorCode::CoordinatorNotAvailable));
+    assert!(f.answer(token).unwrap().is_err());
+    assert!(!f.holds_something(), "nobody is given up");
+    f.hold = false;
+    f.advance(5_000);
+    f.beat(&mut a);
+    assert_eq!(a.epoch, 2);
+    f.advance(60_000);
+    assert_eq!(f.state(), GroupState::Empty, "the time is not without end");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Whatever members, the log and the network do: does a partition ever belong to two, and does all come to rest?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use types::{ErrorCode, TopicId};
 
 use super::fixture::{Client, Fixture, client};
+use crate::group::consumer::record::MemberState;
 use crate::group::consumer::request::{HeartbeatAnswer, Rejection};
 use crate::group::{GroupRecord, GroupState};
 
@@ -133,6 +134,26 @@ impl Sim {
         hear(client, answer);
     }
 
+    /// What the group keeps count of is what its members amount to.
+    fn check_counts(&self) {
+        let (Some(group), Some(state)) = (self.f.describe(), self.f.state_of_group()) else {
+            return;
+        };
+        let there = |id: &str| {
+            let current = &state.member(id).expect("is described").current;
+            current.state == MemberState::Stable && current.epoch == group.assignment_epoch
+        };
+        let all_there = group.members.iter().all(|member| there(&member.member_id));
+        assert_eq!(state.is_reconciled(), all_there);
+        let metadata = || group.members.iter().map(|member| &member.metadata);
+        let regexes: BTreeSet<&str> = metadata()
+            .filter_map(|m| m.topic_regex.as_deref())
+            .collect();
+        assert_eq!(state.expressions().collect::<BTreeSet<_>>(), regexes);
+        let names: BTreeSet<String> = metadata().flat_map(|m| state.topics_of(m)).collect();
+        assert_eq!(state.subscribed_topics(), names);
+    }
+
     /// Neither the coordinator nor two members that it counts on take a partition for two members'.
     fn check(&self) {
         let Some(group) = self.f.describe() else {
@@ -231,6 +252,7 @@ proptest! {
         for step in steps {
             sim.step(step);
             sim.check();
+            sim.check_counts();
         }
         sim.heal();
     }

@@ -3,8 +3,9 @@
 use types::ErrorCode;
 
 use super::fixture::{Client, Fixture, client, of_t, topic_id};
-use crate::group::GroupState;
-use crate::group::consumer::request::ConsumerHeartbeat;
+use crate::group::consumer::record::{ConsumerRecord, Fact};
+use crate::group::consumer::request::{ConsumerHeartbeat, Rejection};
+use crate::group::{GroupRecord, GroupState};
 
 fn topics(client: &Client) -> Vec<types::TopicId> {
     client.owned.topics().map(|(id, _)| id).collect()
@@ -129,9 +130,158 @@ fn an_expression_that_nobody_uses_any_more_is_forgotten() {
 #[test]
 fn what_is_no_regular_expression_is_refused() {
     let mut f = Fixture::new(1);
-    for regex in ["[", "(a", "a)|(b", "(((a{100}){100}){100})"] {
-        let error = f.error(client("a").regex(regex).full());
+    let long = "a".repeat(1025);
+    let unclosed = format!("({}", "a".repeat(1000));
+    for regex in [
+        "[",
+        "(a",
+        "a)|(b",
+        "(((a{100}){100}){100})",
+        "\\pL{1000}",
+        &long,
+        &unclosed,
+    ] {
+        let rejection = f.ask(client("a").regex(regex).full()).unwrap_err();
+        let Rejection { error, message } = rejection;
         assert_eq!(error, ErrorCode::InvalidRegularExpression, "{regex}");
+        assert!(message.len() <= 1024, "fits an answer: {message}");
     }
     assert_eq!(f.state(), GroupState::Dead, "no group came of it");
+}
+
+#[test]
+fn expressions_as_people_write_them_are_small_enough() {
+    let mut f = Fixture::new(1);
+    let names = "orders|payments|".repeat(60) + "t";
+    for regex in [
+        r"[a-z]+\.\w+\.[\w.]+-\d+",
+        r"(?i)T",
+        r"\pL+",
+        r"\w{1,200}",
+        &names,
+    ] {
+        assert_eq!(
+            f.error(client("a").regex(regex).full()),
+            ErrorCode::None,
+            "{regex}"
+        );
+    }
+}
+
+#[test]
+fn messages_are_cut_between_characters() {
+    let message = "a".to_owned() + &"\u{e9}".repeat(2_000);
+    let cut = Rejection::new(ErrorCode::InvalidRequest, message.as_str()).message;
+    assert_eq!(cut.len(), 1023);
+    assert!(message.starts_with(&cut));
+}
+
+#[test]
+fn a_group_has_so_many_expressions_and_no_more() {
+    let mut f = Fixture::new(1);
+    let regex = |at: i32| client(&format!("m{at}")).regex(&format!("t{at}"));
+    for at in 0..100 {
+        f.joined(regex(at));
+    }
+    let rejection = f.ask(regex(100).full()).unwrap_err();
+    assert_eq!(rejection.error, ErrorCode::InvalidRegularExpression);
+    assert!(rejection.message.contains("100"), "{}", rejection.message);
+    assert_eq!(f.describe().unwrap().members.len(), 100);
+    let same = client("same").regex("t1");
+    assert_eq!(f.error(same.full()), ErrorCode::None, "one that is known");
+    let mut other = f.joined(regex(0));
+    other.regex = Some("other".to_owned());
+    assert_eq!(
+        f.error(other.full()),
+        ErrorCode::None,
+        "in place of its own"
+    );
+}
+
+/// The log with one regular expression in the place of another.
+fn rewrite(log: &[GroupRecord], from: &str, to: &str) -> Vec<GroupRecord> {
+    let rewritten = log.iter().cloned().map(|mut record| {
+        if let GroupRecord::Consumer(ConsumerRecord { fact, .. }) = &mut record {
+            if let Fact::Regex(regex, _) = fact
+                && regex == from
+            {
+                to.clone_into(regex);
+            }
+            if let Fact::Member(_, Some(member)) = fact
+                && member.topic_regex.as_deref() == Some(from)
+            {
+                member.topic_regex = Some(to.to_owned());
+            }
+        }
+        record
+    });
+    rewritten.collect()
+}
+
+#[test]
+fn an_expression_of_another_coordinator_that_means_nothing_here_keeps_its_topics() {
+    let mut f = Fixture::new(1);
+    f.topic("u", 1);
+    let mut a = f.joined(client("a").regex("t.*"));
+    let mut b = f.joined(client("b").regex("u.*"));
+    f.converge(&mut [&mut a, &mut b]);
+    let log = rewrite(&f.log, "t.*", "(?=t).*");
+    f.reload_from(&log);
+    let foreign: Vec<_> = f.coordinator.foreign_expressions().collect();
+    assert_eq!(foreign, [("orders", "(?=t).*")]);
+    f.topic("t", 2);
+    f.topic("t2", 1);
+    f.topic("u2", 1);
+    for _ in 0..4 {
+        for client in [&mut a, &mut b] {
+            let answer = f.ask(client.short()).expect("goes on");
+            client.hear(&answer);
+        }
+    }
+    assert_eq!(a.owned, of_t(&[0, 1]), "grown, but no other topic");
+    assert_eq!(topics(&b), [topic_id("u"), topic_id("u2")]);
+}
+
+#[test]
+fn an_expression_that_the_log_has_no_topics_of_is_looked_up() {
+    let mut f = Fixture::new(2);
+    let mut a = f.joined(client("a").regex("t"));
+    let log: Vec<_> = (f.log.iter())
+        .filter(|record| record.encode().0[1] != 16)
+        .cloned()
+        .collect();
+    f.reload_from(&log);
+    f.beat(&mut a);
+    assert_eq!(a.owned, of_t(&[0, 1]));
+    assert!(
+        f.state_of_group()
+            .unwrap()
+            .subscribed_topics()
+            .contains("t")
+    );
+}
+
+#[test]
+fn topics_from_before_those_the_group_knows_change_nothing() {
+    let mut f = Fixture::new(1);
+    let mut a = f.joined(client("a"));
+    let before = std::sync::Arc::new(f.world.clone());
+    f.topic("t", 3);
+    f.beat(&mut a);
+    let token = f.token();
+    f.send_with(token, before.clone(), a.full());
+    assert_eq!(f.answer(token).unwrap().unwrap().member_epoch, 2);
+    // Nor do those of a heartbeat that waited while others came with newer ones.
+    f.hold = true;
+    f.send(client("b").full());
+    let token = f.token();
+    f.send_with(token, before, a.full());
+    f.topic("t", 4);
+    f.send(a.short());
+    f.hold = false;
+    f.release(Ok(()));
+    assert_eq!(f.answer(token).unwrap().unwrap().member_epoch, 2);
+    let mut b = client("b");
+    f.converge(&mut [&mut a, &mut b]);
+    assert_eq!(a.owned.len() + b.owned.len(), 4);
 }
