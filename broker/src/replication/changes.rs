@@ -95,9 +95,9 @@ impl ReplicaManager {
         for replica in self.replicas_of(topic) {
             let before = replica.settings();
             replica.configure(Arc::clone(settings), inner.producer_id_expiration_ms);
-            let throttled =
-                |settings: &TopicSettings| settings.follower_replication_throttled_replicas.clone();
-            if throttled(&before) != throttled(settings) {
+            if before.follower_replication_throttled_replicas
+                != settings.follower_replication_throttled_replicas
+            {
                 self.unthrottle(&replica);
             }
         }

@@ -39,6 +39,7 @@ impl Replica {
         state.session = session;
         let last_epoch = state.log.leader_epochs().latest_epoch();
         let log_start = self.log_start_for_leader(&state);
+        let allowance = self.allowance(&state);
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {
             return None;
@@ -53,6 +54,7 @@ impl Replica {
             last_fetched_epoch: convert::epoch_number(last_epoch),
             log_start_offset: log_start.0,
             session,
+            allowance,
         })
     }
 
@@ -234,10 +236,14 @@ impl Replica {
     /// Whom this replica follows without being in sync.
     pub(crate) fn waiting_leader(&self) -> Option<NodeId> {
         let state = self.lock();
-        let me = self.shared.identity.node;
-        let in_sync = state.core.registration()?.isr.contains(&me);
         let leader = state.core.follower()?.leader();
-        leader.filter(|_| !in_sync)
+        leader.filter(|_| !self.is_in_sync(&state))
+    }
+
+    /// Whether this replica is in the ISR, as far as this broker knows.
+    pub(crate) fn is_in_sync(&self, state: &State) -> bool {
+        let registration = state.core.registration();
+        registration.is_some_and(|known| known.isr.contains(&self.shared.identity.node))
     }
 
     /// Whom this replica follows at present.

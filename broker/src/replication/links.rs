@@ -427,7 +427,7 @@ impl Link {
         let bytes = frame.blob.len() as u64;
         self.traffic.frames_in.fetch_add(1, Relaxed);
         self.traffic.batch_bytes_in.fetch_add(bytes, Relaxed);
-        let (mut steps, mut hold) = (Vec::new(), Vec::new());
+        let (mut steps, mut allowances) = (Vec::new(), Vec::new());
         for answer in &frame.answers {
             if let Some(replica) = self.replica(&answer.topic_id, answer.partition) {
                 let step = replica.on_start_answer(answer);
@@ -444,7 +444,7 @@ impl Link {
             at += batches.len();
             if let Some(replica) = self.replica(&header.topic_id, header.partition) {
                 let step = replica.append_as_follower(header, batches);
-                hold.extend(replica.hold_after(batches.len()));
+                allowances.extend(replica.allowance_after(batches.len()));
                 steps.push((replica, step));
             }
         }
@@ -455,7 +455,7 @@ impl Link {
         }
         let mut reply = self.take_steps(links, steps, later);
         reply.credit_bytes = bytes;
-        reply.hold = hold;
+        reply.allowances = allowances;
         reply
     }
 

@@ -18,7 +18,7 @@ use types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
 use super::push_read::PushRead;
 use super::replica::Replica;
-use super::throttle::look_again;
+use super::throttle::{LOOK_AGAIN, Pace};
 
 /// A frame is sent when its blob has this size, or when nothing more is ready. Larger ones gain nothing
 /// (`docs/internals/performance.md`).
@@ -64,6 +64,8 @@ pub(crate) struct PushStream {
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Arc<PushPartition>>,
+    /// Those that a throttle holds back, and when to look at them again.
+    held: Vec<(Instant, Arc<PushPartition>)>,
     /// Answers to starts; the follower has one start per partition outstanding, so there are never more than
     /// partitions.
     answers: Vec<proto::PartitionAnswer>,
@@ -78,10 +80,10 @@ pub(crate) struct PushPartition {
     pub(crate) session: u64,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) position: Mutex<PushPosition>,
+    /// It is in the stream's queue, ready or held.
     queued: AtomicBool,
+    held: AtomicBool,
     closed: AtomicBool,
-    /// Until when the follower wants nothing.
-    held_until: Mutex<Option<Instant>>,
 }
 
 /// What was sent of a partition so far.
@@ -95,6 +97,21 @@ pub(crate) struct PushPosition {
     pub(crate) high_watermark: Offset,
     /// The last log start that was sent.
     pub(crate) log_start: Offset,
+    /// What the follower lets come, if it throttles the partition.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl PushPosition {
+    /// So many bytes up to `next` were read; none where compaction left a hole.
+    pub(crate) fn advance(&mut self, next: Offset, bytes: usize) {
+        self.next = next;
+        if bytes > 0 {
+            self.sent = next;
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.on_sent(Instant::now(), bytes);
+        }
+    }
 }
 
 impl PushPartition {
@@ -112,19 +129,24 @@ impl PushPartition {
             leader_epoch,
             position: Mutex::new(position),
             queued: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            held_until: Mutex::new(None),
         }
     }
 
-    /// The follower wants no batches until then.
-    pub(crate) fn hold(&self, until: Instant) {
-        *self.held_until.lock() = Some(until);
+    /// The follower says how much it takes from now on.
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.position.lock().pace = Some(pace);
+        self.release();
     }
 
-    /// See [`Self::hold`]; `None` if batches may be sent now.
-    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.held_until.lock().filter(|until| *until > now)
+    /// Looks now whether it is still to be held back.
+    pub(crate) fn release(&self) {
+        if self.held.load(Ordering::Acquire) {
+            self.stream
+                .release(|_, push| std::ptr::eq(Arc::as_ptr(push), self));
+            self.stream.wake.notify_one();
+        }
     }
 
     /// Nothing is sent for it any more.
@@ -194,6 +216,7 @@ impl PushStream {
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.ready.clear();
+        queue.held.clear();
         queue.answers.clear();
         drop(queue);
         self.wake.notify_one();
@@ -202,7 +225,7 @@ impl PushStream {
     /// Waits until there is something to send and gives it; `None` when the stream is closed.
     pub(crate) async fn next_frame(&self) -> Option<proto::LeaderFrame> {
         loop {
-            let (frame, held_until) = self.fill_frame().await?;
+            let frame = self.fill_frame().await?;
             if let Some(frame) = frame {
                 self.traffic.frames_out.fetch_add(1, Ordering::Relaxed);
                 let bytes = frame.blob.len() as u64;
@@ -211,10 +234,10 @@ impl PushStream {
                     .fetch_add(bytes, Ordering::Relaxed);
                 return Some(frame);
             }
-            match held_until {
+            let due = self.queue.lock().held.iter().map(|(at, _)| *at).min();
+            match due {
                 None => self.wake.notified().await,
-                Some(until) => {
-                    let at = look_again(Instant::now(), until);
+                Some(at) => {
                     // Either way there may be something to send.
                     let _ = tokio::time::timeout_at(at, self.wake.notified()).await;
                 }
@@ -222,15 +245,14 @@ impl PushStream {
         }
     }
 
-    /// One frame from what is ready now, if anything is, and when throttled partitions may go on; `None` if the stream
-    /// is closed.
-    async fn fill_frame(&self) -> Option<(Option<proto::LeaderFrame>, Option<Instant>)> {
+    /// One frame from what is ready now: `Some(None)` if nothing is, `None` if the stream is closed.
+    async fn fill_frame(&self) -> Option<Option<proto::LeaderFrame>> {
         let mut filling = Filling::default();
         let mut starved = Vec::new();
-        let mut held_until: Option<Instant> = None;
         if self.queue.lock().closed {
             return None;
         }
+        self.release(|due, _| due <= Instant::now());
         while filling.bytes < FRAME_BYTES {
             let Some(push) = self.queue.lock().ready.pop_front() else {
                 break;
@@ -251,8 +273,7 @@ impl PushStream {
                 }
                 PushRead::Held { position, until } => {
                     filling.positions.extend(position);
-                    starved.push(push);
-                    held_until = Some(held_until.map_or(until, |first| first.min(until)));
+                    self.hold(push, until);
                 }
                 PushRead::Position(position) => filling.positions.push(position),
                 PushRead::Batches {
@@ -273,10 +294,30 @@ impl PushStream {
         // Last: a partition is answered before it is ready, so the answer to each start whose batches are in this frame
         // is in it, too, or was in an earlier one. Batches that came first would be dropped by the follower.
         filling.answers = std::mem::take(&mut self.queue.lock().answers);
-        Some((filling.into_frame(), held_until))
+        Some(filling.into_frame())
     }
 
-    /// Those without credit, or throttled, stay ready; the next grant wakes the stream, or time does.
+    /// A throttle lets nothing pass before `until`. It is looked at before that, too: rates and lists change.
+    fn hold(&self, push: Arc<PushPartition>, until: Instant) {
+        let mut queue = self.queue.lock();
+        if !queue.closed && !push.queued.swap(true, Ordering::AcqRel) {
+            push.held.store(true, Ordering::Release);
+            let due = until.min(Instant::now() + LOOK_AGAIN);
+            queue.held.push((due, push));
+        }
+    }
+
+    /// Makes those that are held ready of which `now` says so, in the order in which they came.
+    fn release(&self, now: impl Fn(Instant, &Arc<PushPartition>) -> bool) {
+        let mut queue = self.queue.lock();
+        let Queue { ready, held, .. } = &mut *queue;
+        for (_, push) in held.extract_if(.., |(due, push)| now(*due, push)) {
+            push.held.store(false, Ordering::Release);
+            ready.push_back(push);
+        }
+    }
+
+    /// Those without credit stay ready; the next grant wakes the stream.
     fn put_back(&self, starved: Vec<Arc<PushPartition>>) {
         if starved.is_empty() {
             return;

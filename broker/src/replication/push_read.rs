@@ -12,6 +12,7 @@ use types::{BatchIter, ErrorCode, LeaderEpoch, Offset};
 use super::convert;
 use super::push::{PushPartition, PushPosition, PushStream, StreamKind};
 use super::replica::{History, Replica, State, position_of};
+use super::throttle::Pace;
 
 /// A partition further behind than this, and beyond the tail cache, goes to the catch-up stream.
 const CATCH_UP_BYTES: u64 = 8 << 20;
@@ -46,7 +47,7 @@ pub(crate) enum PushRead {
 enum Decision {
     Done {
         read: PushRead,
-        throttled: bool,
+        counts: bool,
     },
     /// Read from the file, then continue.
     File {
@@ -54,16 +55,14 @@ enum Decision {
         from: Offset,
         header: proto::PartitionBatches,
         end: Offset,
-        throttled: bool,
+        counts: bool,
     },
 }
 
 impl From<PushRead> for Decision {
     fn from(read: PushRead) -> Self {
-        Self::Done {
-            read,
-            throttled: false,
-        }
+        let counts = false;
+        Self::Done { read, counts }
     }
 }
 
@@ -125,6 +124,7 @@ impl Replica {
                 sent: subscription.fetch_offset,
                 high_watermark,
                 log_start,
+                pace: Pace::at_start(position),
             },
         );
         Some(begin(state, Arc::new(push), outcome))
@@ -173,8 +173,8 @@ impl Replica {
             decide(&state, push, max_bytes)
         };
         match decision {
-            Decision::Done { read, throttled } => {
-                count(push, &read, throttled);
+            Decision::Done { read, counts } => {
+                passed(push, &read, counts);
                 read
             }
             Decision::File {
@@ -182,7 +182,7 @@ impl Replica {
                 from,
                 header,
                 end,
-                throttled,
+                counts,
             } => {
                 let read = tokio::task::spawn_blocking(move || {
                     Ok(match plan.outcome()? {
@@ -196,7 +196,7 @@ impl Replica {
                 // The task cannot panic and is never cancelled.
                 let read = read.unwrap_or(Ok(None));
                 let read = finish(push, read, from, header, end);
-                count(push, &read, throttled);
+                passed(push, &read, counts);
                 read
             }
         }
@@ -247,9 +247,11 @@ fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
     if max_bytes == 0 {
         return PushRead::Starved { position }.into();
     }
-    let throttled = push.replica.throttles(state, push);
-    let max_bytes = match push.replica.shared.may_send(push, throttled) {
-        Ok(most) => max_bytes.min(most),
+    let (max_bytes, counts) = match push
+        .replica
+        .may_send(leader, push.stream.peer, &mut at.pace)
+    {
+        Ok(piece) => (piece.bytes.min(max_bytes), piece.counts),
         Err(until) => return PushRead::Held { position, until }.into(),
     };
     let header = proto::PartitionBatches {
@@ -264,16 +266,15 @@ fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
     if let Some((chunks, next)) = state.tail.read(at.next, end, max_bytes)
         && !chunks.is_empty()
     {
-        at.next = next;
-        at.sent = next;
         let header = described(header, &chunks);
+        at.advance(next, header.bytes as usize);
         let more = next < end;
         let read = PushRead::Batches {
             header,
             chunks,
             more,
         };
-        return Decision::Done { read, throttled };
+        return Decision::Done { read, counts };
     }
     let from = at.next;
     match state.log.plan_read(from, max_bytes, end, true) {
@@ -282,7 +283,7 @@ fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
             from,
             header,
             end,
-            throttled,
+            counts,
         },
         Ok(None) => PushRead::Nothing.into(),
         Err(error) => {
@@ -313,10 +314,10 @@ fn moved_position(
     })
 }
 
-/// What passes a throttle is counted.
-fn count(push: &PushPartition, read: &PushRead, throttled: bool) {
+/// What passed the leader's throttle is counted.
+fn passed(push: &PushPartition, read: &PushRead, counts: bool) {
     if let PushRead::Batches { header, .. } = read
-        && throttled
+        && counts
     {
         let throttle = &push.replica.shared.throttles.leader;
         throttle.record(Instant::now(), header.bytes as usize);
@@ -356,10 +357,7 @@ fn finish(
         if push.is_closed() || at.next != from {
             return PushRead::Nothing;
         }
-        at.next = next;
-        if !bytes.is_empty() {
-            at.sent = next;
-        }
+        at.advance(next, bytes.len());
     }
     if push.stream.kind == StreamKind::CatchUp {
         go_live_if_near(push, next);

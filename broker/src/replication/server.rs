@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::Stream;
 use rpc::replication::v1 as proto;
@@ -19,6 +18,7 @@ use super::convert::{self, PartitionKey};
 use super::manager::ReplicaManager;
 use super::push::{PushPartition, PushStream, StreamKind};
 use super::replica::Replica;
+use super::throttle::Pace;
 
 /// The frames of one stream.
 pub(crate) type FrameStream =
@@ -200,8 +200,8 @@ impl Serving {
         for position in &frame.start {
             self.start(stream, position);
         }
-        for hold in &frame.hold {
-            self.hold(hold);
+        for allowed in &frame.allowances {
+            self.allow(allowed);
         }
         if frame.credit_bytes > 0 {
             stream.grant(frame.credit_bytes);
@@ -218,14 +218,16 @@ impl Serving {
                 LeaderEpoch(progress.leader_epoch),
                 convert::progress_position(progress),
             );
+            // If it is in sync now, nothing holds it back any more.
+            push.release();
         }
     }
 
-    fn hold(&self, hold: &proto::PartitionHold) {
-        let key = convert::topic_id(&hold.topic_id).map(|id| (id, hold.partition));
-        let until = Instant::now().checked_add(Duration::from_millis(hold.for_ms));
-        if let (Some(push), Some(until)) = (key.and_then(|key| self.started.get(&key)), until) {
-            push.hold(until);
+    fn allow(&self, allowed: &proto::PartitionAllowance) {
+        let key = convert::topic_id(&allowed.topic_id).map(|id| (id, allowed.partition));
+        let push = key.and_then(|key| self.started.get(&key));
+        if let (Some(push), Some(allowance)) = (push, &allowed.allowance) {
+            push.set_pace(Pace::new(Instant::now(), allowance));
         }
     }
 

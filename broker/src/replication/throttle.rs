@@ -1,13 +1,16 @@
 //! How fast may records go to replicas that are not in sync (KIP-73)?
 //!
 //! A topic's configuration says which of its replicas are throttled, each broker's how many bytes a second it sends to
-//! such replicas as leader, and takes as follower. Replicas in the ISR are never held up, and what they get is not
-//! counted. The leader reads for nobody who has to wait; a follower that got too much tells the leader for how long to
-//! send nothing of the partition. What was too much is made up for by waiting, so that the rate holds on average.
+//! such replicas as leader, and takes as follower. Replicas that the high watermark waits for are never held up, and
+//! what they get is not counted. Both sides work in pieces of a tenth of a second. The leader reads for nobody who has
+//! to wait; a follower tells the leader when the next piece of a partition may come, with the start of the partition
+//! and after each piece. What was too much is made up for by waiting, so that the rate holds on average.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::metadata::MetadataImage;
+use broker_core::partition::Leader;
 use config::ConfigMap;
 use parking_lot::Mutex;
 use rpc::replication::v1 as proto;
@@ -15,16 +18,20 @@ use tokio::time::Instant;
 use types::NodeId;
 
 use super::convert;
-use super::push::PushPartition;
 use super::replica::{Replica, State};
-use super::shared::Shared;
 
 /// What was not used for so long may be used at once: timers are late, and the rate would not be reached.
-const SAVED_UP: Duration = Duration::from_millis(100);
+const SAVED_UP: Duration = Duration::from_millis(500);
 /// One piece takes so long at most, unless a batch is larger.
 const PIECES_PER_SECOND: u64 = 10;
-/// Who waits looks again after this: rates and lists of replicas change.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Who waits is looked at again after this: rates, lists of replicas and ISRs change.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A follower that says nothing after a piece gets the next one after this: it may have taken itself for in sync.
+const SILENCE: Duration = Duration::from_secs(1);
+/// The rate that is none.
+const UNLIMITED: u64 = i64::MAX as u64;
+/// Until when a follower with the rate 0 wants nothing, in ms: any other rate has it start anew.
+const NEVER_MS: u64 = 1 << 40;
 
 /// Bytes in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +77,10 @@ impl Throttles {
 
 /// Lets so many bytes pass in a second.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<Passing>);
+pub(crate) struct Throttle {
+    passing: Mutex<Passing>,
+    passed: AtomicU64,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Passing {
@@ -81,7 +91,7 @@ struct Passing {
 impl Default for Passing {
     fn default() -> Self {
         Self {
-            rate: i64::MAX as u64,
+            rate: UNLIMITED,
             free_at: None,
         }
     }
@@ -89,7 +99,7 @@ impl Default for Passing {
 
 impl Throttle {
     fn set(&self, rate: u64) -> bool {
-        let mut passing = self.0.lock();
+        let mut passing = self.passing.lock();
         let changed = passing.rate != rate;
         if changed {
             *passing = Passing {
@@ -100,21 +110,27 @@ impl Throttle {
         changed
     }
 
+    /// Whether there is a rate to keep to.
+    fn is_on(&self) -> bool {
+        self.passing.lock().rate != UNLIMITED
+    }
+
     /// So many bytes passed.
     pub(crate) fn record(&self, now: Instant, bytes: usize) {
-        let mut passing = self.0.lock();
+        self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut passing = self.passing.lock();
         let takes = bytes as f64 / passing.rate as f64;
         let Ok(takes) = Duration::try_from_secs_f64(takes) else {
             return;
         };
         let saved = now.checked_sub(SAVED_UP).unwrap_or(now);
-        let from = passing.free_at.map_or(saved, |at| at.max(saved));
+        let from = passing.free_at.map_or(now, |at| at.max(saved));
         passing.free_at = from.checked_add(takes);
     }
 
     /// Until when nothing passes; `None` if something does now.
-    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let passing = self.0.lock();
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        let passing = self.passing.lock();
         if passing.rate == 0 {
             return Some(now + LOOK_AGAIN);
         }
@@ -122,71 +138,146 @@ impl Throttle {
     }
 
     /// The most bytes of one piece.
-    pub(crate) fn piece(&self) -> usize {
-        let rate = self.0.lock().rate;
-        usize::try_from(rate / PIECES_PER_SECOND).map_or(usize::MAX, |bytes| bytes.max(1))
+    fn piece(&self) -> u64 {
+        (self.passing.lock().rate / PIECES_PER_SECOND).max(1)
+    }
+
+    /// What a follower tells its leader; `None` without a rate.
+    fn allowance(&self, now: Instant) -> Option<proto::Allowance> {
+        if !self.is_on() {
+            return None;
+        }
+        let wait = self.held_until(now).map_or(Duration::ZERO, |at| at - now);
+        let after_ms = if self.passing.lock().rate == 0 {
+            NEVER_MS
+        } else {
+            // Rounded down: an early piece is made up for, a late one is not if the throttle was free meanwhile.
+            u64::try_from(wait.as_millis()).unwrap_or(NEVER_MS)
+        };
+        let bytes = self.piece();
+        Some(proto::Allowance { after_ms, bytes })
+    }
+
+    /// All bytes that were counted, for the metrics.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 }
 
-/// When to look again at what is held until then.
-pub(crate) fn look_again(now: Instant, held_until: Instant) -> Instant {
-    held_until.min(now + LOOK_AGAIN)
+/// What a follower lets its leader send of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    from: Instant,
+    piece: u64,
+    left: u64,
+}
+
+impl Pace {
+    /// What the follower says when it starts the partition.
+    pub(crate) fn at_start(position: &proto::FetchPosition) -> Option<Self> {
+        let allowance = position.allowance.as_ref()?;
+        Some(Self::new(Instant::now(), allowance))
+    }
+
+    /// From `now` on, as the follower says.
+    pub(crate) fn new(now: Instant, allowance: &proto::Allowance) -> Self {
+        let after = Duration::from_millis(allowance.after_ms);
+        Self {
+            from: now.checked_add(after).unwrap_or(now + SILENCE),
+            piece: allowance.bytes,
+            left: allowance.bytes,
+        }
+    }
+
+    fn may_send(&self, now: Instant) -> Result<u64, Instant> {
+        if now < self.from {
+            Err(self.from)
+        } else {
+            Ok(self.left)
+        }
+    }
+
+    /// So many bytes are on their way.
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u64);
+        if self.left == 0 {
+            self.from = now + SILENCE;
+            self.left = self.piece;
+        }
+    }
+}
+
+/// What may be sent at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// The most bytes; a batch may be larger.
+    pub(crate) bytes: usize,
+    /// Whether they count against the leader's rate.
+    pub(crate) counts: bool,
 }
 
 impl Replica {
-    /// Whether what this leader sends to the follower of `push` is throttled here.
-    pub(crate) fn throttles(&self, state: &State, push: &PushPartition) -> bool {
-        let in_sync = |node| state.core.leader().is_some_and(|l| l.isr().contains(&node));
-        let settings = self.settings();
-        settings
-            .leader_replication_throttled_replicas
-            .contains(self.partition.partition, self.shared.identity.node.0)
-            && !in_sync(push.stream.peer)
+    /// What this leader may send to `follower`, or when it may send the next piece.
+    pub(crate) fn may_send(
+        &self,
+        leader: &Leader,
+        follower: NodeId,
+        pace: &mut Option<Pace>,
+    ) -> Result<Piece, Instant> {
+        let throttle = &self.shared.throttles.leader;
+        let throttled = self.is_listed(|topic| &topic.leader_replication_throttled_replicas)
+            && throttle.is_on();
+        let everything = Piece {
+            bytes: usize::MAX,
+            counts: false,
+        };
+        if !throttled && pace.is_none() {
+            return Ok(everything);
+        }
+        if leader.waits_for(self.now_ms(), follower) {
+            *pace = None;
+            return Ok(everything);
+        }
+        let now = Instant::now();
+        let mut most = pace.map_or(Ok(u64::MAX), |pace| pace.may_send(now))?;
+        if throttled {
+            if let Some(until) = throttle.held_until(now) {
+                return Err(until);
+            }
+            most = most.min(throttle.piece());
+        }
+        Ok(Piece {
+            bytes: usize::try_from(most).unwrap_or(usize::MAX),
+            counts: throttled,
+        })
     }
 
-    /// Whether what this follower gets is throttled here.
-    pub(crate) fn is_throttled(&self, state: &State) -> bool {
-        let me = self.shared.identity.node;
-        let in_sync = state
-            .core
-            .registration()
-            .is_some_and(|registration| registration.isr.contains(&me));
-        let settings = self.settings();
-        settings
-            .follower_replication_throttled_replicas
-            .contains(self.partition.partition, me.0)
-            && !in_sync
+    /// What this follower takes of the partition for now; `None` if that is not throttled.
+    pub(crate) fn allowance(&self, state: &State) -> Option<proto::Allowance> {
+        if !self.is_throttled_follower() || self.is_in_sync(state) {
+            return None;
+        }
+        self.shared.throttles.follower.allowance(Instant::now())
     }
 
-    /// Counts what this follower got; what to tell the leader, if that was too much.
-    pub(crate) fn hold_after(&self, bytes: usize) -> Option<proto::PartitionHold> {
-        if bytes == 0 || !self.is_throttled(&self.lock()) {
+    /// Counts what this follower got; what to tell the leader, if that is throttled.
+    pub(crate) fn allowance_after(&self, bytes: usize) -> Option<proto::PartitionAllowance> {
+        // Before the lock: where nothing is throttled, this costs nothing.
+        if bytes == 0 || !self.is_throttled_follower() || self.is_in_sync(&self.lock()) {
             return None;
         }
         let (throttle, now) = (&self.shared.throttles.follower, Instant::now());
         throttle.record(now, bytes);
-        let wait = throttle.held_until(now)?.duration_since(now);
-        Some(proto::PartitionHold {
+        Some(proto::PartitionAllowance {
             topic_id: convert::topic_bytes(self.partition.topic_id),
             partition: self.partition.partition,
-            // Rounded up, or a rest would be waited for again and again.
-            for_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1,
+            allowance: throttle.allowance(now),
         })
     }
-}
 
-impl Shared {
-    /// How many bytes a leader may send to a follower at once, or when it may send the next ones.
-    pub(crate) fn may_send(&self, push: &PushPartition, throttled: bool) -> Result<usize, Instant> {
-        let now = Instant::now();
-        if let Some(until) = push.held_until(now) {
-            return Err(until);
-        }
-        if !throttled {
-            return Ok(usize::MAX);
-        }
-        let held = self.throttles.leader.held_until(now);
-        held.map_or_else(|| Ok(self.throttles.leader.piece()), Err)
+    fn is_throttled_follower(&self) -> bool {
+        self.is_listed(|topic| &topic.follower_replication_throttled_replicas)
+            && self.shared.throttles.follower.is_on()
     }
 }
 
@@ -216,6 +307,7 @@ mod tests {
                 }
             }
             assert!((59_000..65_000).contains(&passed), "{piece}: {passed}");
+            assert_eq!(throttle.passed(), passed as u64);
         }
     }
 
@@ -224,17 +316,37 @@ mod tests {
         let now = Instant::now();
         let throttle = throttle(0);
         assert!(throttle.held_until(now).is_some());
+        assert_eq!(throttle.allowance(now).unwrap().after_ms, NEVER_MS);
         throttle.set(10);
         assert_eq!(throttle.held_until(now), None);
         throttle.record(now, 1_000);
         assert!(throttle.held_until(now + Duration::from_secs(90)).is_some());
+        let (after_ms, bytes) = (100_000, 1);
+        assert_eq!(
+            throttle.allowance(now),
+            Some(proto::Allowance { after_ms, bytes })
+        );
         throttle.set(20);
         assert_eq!(throttle.held_until(now), None);
-        assert_eq!(
-            Throttle::default().piece(),
-            usize::try_from(i64::MAX / 10).unwrap()
-        );
         throttle.set(5);
         assert_eq!(throttle.piece(), 1);
+        throttle.set(UNLIMITED);
+        assert_eq!(throttle.allowance(now), None);
+    }
+
+    #[test]
+    fn a_leader_sends_a_piece_and_waits_for_the_follower_but_not_for_ever() {
+        let (after_ms, bytes) = (50, 100);
+        let now = Instant::now();
+        let mut pace = Pace::new(now, &proto::Allowance { after_ms, bytes });
+        let begins = now + Duration::from_millis(50);
+        assert_eq!(pace.may_send(now), Err(begins));
+        assert_eq!(pace.may_send(begins), Ok(100));
+        pace.on_sent(begins, 60);
+        assert_eq!(pace.may_send(begins), Ok(40));
+        pace.on_sent(begins, 60);
+        let silent = begins + SILENCE;
+        assert_eq!(pace.may_send(begins), Err(silent));
+        assert_eq!(pace.may_send(silent), Ok(100));
     }
 }
