@@ -358,6 +358,16 @@ fn replication(page: &mut Page, broker: &Broker) {
             }
         }
     }
+    let name = "tidemark_replication_throttled_bytes_total";
+    page.head(
+        name,
+        "counter",
+        "Bytes of record batches replicated under a throttle, sent as leader or received as follower",
+    );
+    let (leader, follower) = broker.replicas.throttled_bytes();
+    for (role, bytes) in [("leader", leader), ("follower", follower)] {
+        page.line(format_args!("{name}{{role=\"{role}\"}} {bytes}"));
+    }
     awaited(page, &broker.replicas.awaited_replicas());
 }
 

@@ -37,6 +37,7 @@ impl Replica {
         let last_epoch = state.log.leader_epochs().latest_epoch();
         let log_start = self.log_start_for_leader(&state);
         let now_ms = self.now_ms();
+        let allowance = self.allowance(&state);
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {
             return None;
@@ -56,6 +57,7 @@ impl Replica {
             last_fetched_epoch: convert::epoch_number(last_epoch),
             log_start_offset: log_start.0,
             session,
+            allowance,
         })
     }
 
@@ -242,6 +244,19 @@ impl Replica {
             log_start_offset: self.log_start_for_leader(state).0,
             session: state.session,
         }
+    }
+
+    /// Whom this replica follows without being in sync.
+    pub(crate) fn waiting_leader(&self) -> Option<NodeId> {
+        let state = self.lock();
+        let leader = state.core.follower()?.leader();
+        leader.filter(|_| !self.is_in_sync(&state))
+    }
+
+    /// Whether this replica is in the ISR, as far as this broker knows.
+    pub(crate) fn is_in_sync(&self, state: &State) -> bool {
+        let registration = state.core.registration();
+        registration.is_some_and(|known| known.isr.contains(&self.shared.identity.node))
     }
 
     /// Whom this replica follows at present.

@@ -125,6 +125,16 @@ impl Links {
         }
     }
 
+    /// What throttles the replica changed: its leader holds nothing back that was to wait before.
+    pub(crate) fn start_again(&self, leader: NodeId, replica: &Replica) {
+        for kind in [StreamKind::Live, StreamKind::CatchUp] {
+            let link = self.links.lock().get(&(leader, kind)).map(Arc::clone);
+            if let Some(link) = link {
+                link.start_again(key_of(replica));
+            }
+        }
+    }
+
     /// The log of a following replica is durable up to what `progress` says.
     pub(crate) fn progress(&self, leader: NodeId, progress: &proto::FollowerProgress) {
         for kind in [StreamKind::Live, StreamKind::CatchUp] {
@@ -241,6 +251,15 @@ impl Link {
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    fn start_again(&self, key: PartitionKey) {
+        let mut state = self.state.lock();
+        if state.wanted.contains_key(&key) && !state.start.contains(&key) {
+            state.start.push(key);
+            drop(state);
+            self.wake.notify_one();
+        }
     }
 
     fn forget(&self, key: PartitionKey) {
@@ -467,7 +486,7 @@ impl Link {
         let bytes = frame.blob.len() as u64;
         self.traffic.frames_in.fetch_add(1, Relaxed);
         self.traffic.batch_bytes_in.fetch_add(bytes, Relaxed);
-        let mut steps = Vec::new();
+        let (mut steps, mut allowances) = (Vec::new(), Vec::new());
         for answer in &frame.answers {
             if let Some(replica) = self.replica(&answer.topic_id, answer.partition) {
                 let step = replica.on_start_answer(answer);
@@ -484,6 +503,7 @@ impl Link {
             at += batches.len();
             if let Some(replica) = self.replica(&header.topic_id, header.partition) {
                 let step = replica.append_as_follower(header, batches);
+                allowances.extend(replica.allowance_after(batches.len()));
                 steps.push((replica, step));
             }
         }
@@ -494,6 +514,7 @@ impl Link {
         }
         let mut reply = self.take_steps(links, steps, later);
         reply.credit_bytes = bytes;
+        reply.allowances = allowances;
         reply
     }
 

@@ -381,6 +381,13 @@ impl ReplicaManager {
         self.0.links.all_traffic()
     }
 
+    /// Bytes of record batches that passed the throttles, as leader and as follower (KIP-73).
+    #[must_use]
+    pub fn throttled_bytes(&self) -> (u64, u64) {
+        let throttles = &self.0.shared.throttles;
+        (throttles.leader.passed(), throttles.follower.passed())
+    }
+
     pub(crate) fn traffic(&self, node: NodeId) -> Arc<PeerTraffic> {
         self.0.links.traffic(node)
     }

@@ -39,6 +39,8 @@ mod links;
 
 mod follow;
 
+mod throttle;
+
 mod isr;
 
 mod convert;

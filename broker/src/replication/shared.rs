@@ -12,6 +12,7 @@ use super::flusher::FlushQueue;
 use super::isr::IsrRequest;
 use super::model::LeaderChange;
 use super::tail_cache::TailBudget;
+use super::throttle::Throttles;
 
 /// Who this broker is.
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<TailBudget>,
     pub(crate) isr: mpsc::Sender<IsrRequest>,
     pub(crate) flush: FlushQueue,
+    pub(crate) throttles: Throttles,
     /// Some log begins elsewhere than it is written down.
     pub(crate) log_starts: Notify,
     pub(crate) changes: broadcast::Sender<LeaderChange>,
@@ -94,6 +96,7 @@ impl Shared {
             budget: TailBudget::new(parts.tail_cache_bytes),
             isr: parts.isr,
             flush: FlushQueue::default(),
+            throttles: Throttles::default(),
             log_starts: Notify::new(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             broker_epoch: AtomicI64::new(-1),

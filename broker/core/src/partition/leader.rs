@@ -625,10 +625,21 @@ impl Leader {
         let counted = self
             .followers
             .iter()
-            .filter(|f| self.isr.maximal_contains(f.node) || self.holds_back(now_ms, f))
+            .filter(|f| self.counts(now_ms, f))
             .map(|f| f.log_end);
         let candidate = smallest(self.durable_end, counted)?;
         self.high_watermark.advance(candidate)
+    }
+
+    /// Whether the HW waits for that follower: it is in sync, or about to be.
+    #[must_use]
+    pub fn waits_for(&self, now_ms: i64, node: NodeId) -> bool {
+        let mut followers = self.followers.iter();
+        followers.any(|f| f.node == node && self.counts(now_ms, f))
+    }
+
+    fn counts(&self, now_ms: i64, follower: &ReplicaProgress) -> bool {
+        self.isr.maximal_contains(follower.node) || self.holds_back(now_ms, follower)
     }
 
     fn follower(&mut self, node: NodeId) -> Option<&mut ReplicaProgress> {

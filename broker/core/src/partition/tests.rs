@@ -136,6 +136,7 @@ fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     let mut leader = leader(1, &[0]);
     leader.advance_high_watermark(0);
     assert_eq!(leader.high_watermark(), Offset(10));
+    assert!(!leader.waits_for(1, NodeId(1)));
     subscribe(&mut leader, 1, 10);
     let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
     assert_eq!(proposal.isr.len(), 2);
@@ -143,9 +144,11 @@ fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     leader.on_unsubscribe(3, session(1, 1));
     leader.on_append(4, Offset(20));
     assert_eq!(leader.high_watermark(), Offset(10));
+    assert!(leader.waits_for(4, NodeId(1)));
     let refused = AlterPartitionAnswer::Refused(ErrorCode::IneligibleReplica);
     let moved = leader.on_alter_partition_answer(5, proposal.partition_epoch, &refused);
     assert_eq!(moved.map(|moved| moved.to), Some(Offset(20)));
+    assert!(!leader.waits_for(5, NodeId(1)));
 }
 
 #[test]
