@@ -52,15 +52,19 @@ impl Controllers {
     /// # Errors
     /// Why it failed or panicked, if nobody was told yet.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop_within(PATIENCE).await
+    }
+
+    async fn stop_within(self, patience: Duration) -> anyhow::Result<()> {
         self.stop.cancel();
         let Some(mut task) = self.task else {
             return Ok(());
         };
-        let ended = match tokio::time::timeout(PATIENCE, &mut task).await {
+        let ended = match tokio::time::timeout(patience, &mut task).await {
             Ok(ended) => ended,
             Err(_) => {
                 tracing::warn!(
-                    seconds = PATIENCE.as_secs(),
+                    ?patience,
                     "reconciles are still under way: they are cut off"
                 );
                 task.abort();
@@ -104,10 +108,11 @@ mod tests {
         assert!(finished.load(Ordering::Relaxed), "stop waits for the end");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_that_does_not_end_is_cut_off_and_counts_as_ended() {
         let controllers = Controllers::spawn(std::future::pending(), CancellationToken::new());
-        controllers.stop().await.unwrap();
+        let patience = Duration::from_millis(10);
+        controllers.stop_within(patience).await.unwrap();
     }
 
     #[tokio::test]
