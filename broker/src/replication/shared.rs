@@ -125,6 +125,11 @@ impl Shared {
             tracing::warn!(%error, "the disk is full: produces are refused until there is room");
             return;
         }
+        if let broker_log::LogError::Records { source, .. } = error {
+            // The checksum is right, or the batch would not be here: its producer wrote it so. Whoever asked is told.
+            tracing::warn!(%error, cause = %source, "a client wrote records that nobody can read");
+            return;
+        }
         let mut text = error.to_string();
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
