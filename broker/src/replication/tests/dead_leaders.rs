@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many times a leader dies; `TIDEMARK_ROUNDS` asks for more.
 fn rounds() -> usize {
     let asked = std::env::var("TIDEMARK_ROUNDS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(20)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
 /// Everything is led by `leader` from now on, as one step of the metadata says on all nodes at once.
