@@ -20,6 +20,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.consumer.RangeAssignor;
 import org.apache.kafka.clients.consumer.RoundRobinAssignor;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
@@ -103,7 +104,7 @@ public class GroupWorker implements ConsumerRebalanceListener {
         say("committing " + text);
         try {
             consumer.commitSync(offsets, PATIENCE);
-        } catch (CommitFailedException | RetriableException error) {
+        } catch (CommitFailedException | RebalanceInProgressException | RetriableException error) {
             say("refused " + text + " " + error.getClass().getSimpleName());
             return;
         }
