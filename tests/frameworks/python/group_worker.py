@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 FAST = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 50,
         "socket.connection.setup.timeout.ms": 3000}
@@ -25,7 +25,7 @@ class Worker:
             config["group.protocol"] = "consumer"
         else:
             config |= {"partition.assignment.strategy": protocol, "session.timeout.ms": 10000, "heartbeat.interval.ms": 300}
-        self.consumer = Consumer(config)
+        self.config, self.consumer = config, None
 
     def say(self, *words):
         """With nanoseconds of Linux's monotonic clock, which all processes share."""
@@ -35,13 +35,21 @@ class Worker:
     def run(self):
         stop = threading.Event()
         threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+        while not stop.is_set():
+            self.session(stop)
+
+    def session(self, stop):
+        """A membership, until it is told to stop or cannot go on."""
+        self.consumer, stuck = Consumer(self.config), False
         self.say("joining")
         self.consumer.subscribe([self.topic], on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
-        while not stop.is_set():
+        while not stop.is_set() and not stuck:
             for message in self.consumer.consume(500, timeout=0.1):
                 if message.error():
-                    if not message.error().retriable():
-                        print(message.error(), file=sys.stderr)
+                    print(message.error(), file=sys.stderr)
+                    # librdkafka 2.16 never asks again for committed offsets that another broker than the coordinator was
+                    # asked for (its issue 5586): only who joins anew consumes those partitions.
+                    stuck = stuck or message.error().code() == KafkaError.NOT_COORDINATOR
                     continue
                 name = message.value().decode().split(" ")[0]
                 self.say("record", message.partition(), message.offset(), name)
@@ -49,6 +57,7 @@ class Worker:
             self.commit(list(self.pending))
         self.say("leaving")
         self.consumer.close()
+        self.pending.clear()
         self.say("left")
 
     def commit(self, partitions):
