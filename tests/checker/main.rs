@@ -9,6 +9,5 @@ mod check;
 mod history;
 mod nemesis;
 mod network;
-mod random;
 mod run;
 mod workload;

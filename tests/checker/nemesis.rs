@@ -6,7 +6,7 @@ use tests::cluster::await_true;
 
 use crate::brokers::{Brokers, Conditions};
 use crate::network::{BROKERS, CLIENTS};
-use crate::random::Random;
+use tests::random::Random;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

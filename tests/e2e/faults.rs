@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 
 use tests::client_programs::python;
-use tests::cluster::{Cluster, await_some, await_true};
+use tests::cluster::{Cluster, await_true};
 use tests::{root, skipped};
 
 pub(crate) const PODS: &[&str] = &["shop-main-0", "shop-main-1", "shop-main-2"];
@@ -160,13 +160,7 @@ fn killing_each_broker_in_turn_loses_duplicates_and_reorders_nothing() {
     };
     await_true("the producer is under way", || load.acked_so_far() > 1_000);
     for pod in PODS {
-        let before = cluster.pod(pod);
-        cluster.signal(pod, "KILL");
-        await_some("the pod runs again with another process", || {
-            let now = cluster.pod(pod);
-            (now.ready && now.pid.is_some() && now.pid != before.pid).then_some(())
-        });
-        cluster.await_ready();
+        cluster.kill(&cluster.pod(pod));
         let acked = load.acked_so_far();
         await_true("records are acknowledged again", || {
             load.acked_so_far() > acked + 100

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use tests::client_programs::{kafka_jars, python};
-use tests::cluster::{Cluster, await_some, await_true};
+use tests::cluster::{Cluster, await_true};
+use tests::counts::differences;
 use tests::{root, skipped};
 
 use crate::faults::{PODS, report};
@@ -168,14 +169,8 @@ fn copy_under_kills(cluster: &Cluster, library: Library, target: &str, count: u3
         if copying.done() >= count {
             break;
         }
-        let before = cluster.pod(pod);
-        cluster.signal(pod, "KILL");
+        cluster.kill(&cluster.pod(pod));
         kills += 1;
-        await_some("the pod runs again with another process", || {
-            let now = cluster.pod(pod);
-            (now.ready && now.pid.is_some() && now.pid != before.pid).then_some(())
-        });
-        cluster.await_ready();
         let done = copying.done();
         await_true("transactions are committed again", || {
             copying.done() > done
@@ -194,13 +189,7 @@ fn copy_under_kills(cluster: &Cluster, library: Library, target: &str, count: u3
     lines(&output);
     let read = committed(cluster, target);
     let want: BTreeMap<String, usize> = (0..count).map(|n| (format!("in-{n}"), 1)).collect();
-    let wrong: Vec<_> = want
-        .keys()
-        .chain(read.keys())
-        .filter(|value| want.get(*value) != read.get(*value))
-        .take(5)
-        .map(|value| (value, read.get(value)))
-        .collect();
+    let wrong = differences(&want, &read);
     assert!(wrong.is_empty(), "{library:?}: not exactly once: {wrong:?}");
     await_stable(cluster, target);
     report(&format!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tests::cluster::Cluster;
 use tests::coordination::{Role, committed};
+use tests::counts::differences;
 use tests::skipped;
 
 use crate::load::{Feed, await_some, await_stable, dump, number, report, summary, text, topic};
@@ -109,13 +110,7 @@ impl Copier {
             *read.entry(record.value).or_insert(0) += 1;
         }
         let want: BTreeMap<String, u64> = (0..count).map(|n| (text("in", n), 1)).collect();
-        let wrong: Vec<_> = want
-            .keys()
-            .chain(read.keys())
-            .filter(|value| want.get(*value) != read.get(*value))
-            .take(5)
-            .map(|value| (value, read.get(value)))
-            .collect();
+        let wrong = differences(&want, &read);
         assert!(
             wrong.is_empty(),
             "{}: not exactly once: {wrong:?}",

@@ -7,6 +7,7 @@
 
 mod connect;
 mod copiers;
+mod groups;
 mod load;
 mod mirror_maker;
 mod programs;

@@ -25,17 +25,23 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts it; what it prints goes to a file of that name, behind what an earlier one printed.
-    pub(crate) fn start(cluster: &Cluster, name: &str, mut command: Command) -> Self {
-        let output = cluster.scratch().join(format!("{name}.out"));
-        let file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&output)
-            .expect("a file for the output");
+    pub(crate) fn start(cluster: &Cluster, name: &str, command: Command) -> Self {
+        let file = output_file(&output_of(cluster, name));
+        Self::start_writing_to(cluster, name, command, file.into())
+    }
+
+    /// As [`Program::start`], but what it prints goes elsewhere, and only its errors to the file.
+    pub(crate) fn start_writing_to(
+        cluster: &Cluster,
+        name: &str,
+        mut command: Command,
+        stdout: Stdio,
+    ) -> Self {
+        let output = output_of(cluster, name);
         let child = command
             .stdin(Stdio::piped())
-            .stdout(file.try_clone().expect("a second handle"))
-            .stderr(file)
+            .stdout(stdout)
+            .stderr(output_file(&output))
             .spawn()
             .expect("the program starts");
         Self {
@@ -73,10 +79,15 @@ impl Program {
         writeln!(input, "{line}").expect("it reads");
     }
 
+    /// Ends its standard input.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Ends its standard input, waits for its good end; what it printed.
     #[track_caller]
     pub(crate) fn finish(mut self) -> String {
-        drop(self.child.stdin.take());
+        self.end_input();
         let status = await_some(&format!("{} ends", self.name), || self.ended());
         assert!(
             status.success(),
@@ -118,6 +129,16 @@ impl Drop for Program {
             }
         }
     }
+}
+
+fn output_of(cluster: &Cluster, name: &str) -> PathBuf {
+    cluster.scratch().join(format!("{name}.out"))
+}
+
+fn output_file(path: &Path) -> std::fs::File {
+    let mut options = std::fs::File::options();
+    let file = options.create(true).append(true).open(path);
+    file.expect("a file for the output")
 }
 
 /// A class of Apache Kafka's jars in a small JVM that writes `NAME.log` beside its output; `None` without the jars.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tests::cluster::{Cluster, await_some_within};
 use tests::coordination::{Role, committed};
+use tests::counts::differences;
 use tests::skipped;
 
 use crate::load::{
@@ -93,13 +94,7 @@ fn a_streams_word_count_with_exactly_once_v2_counts_every_word_once_under_kill_9
     app.finish();
     await_stable(&bootstrap, OUTPUT);
     let got = last_counts(&bootstrap);
-    let wrong: Vec<_> = want
-        .keys()
-        .chain(got.keys())
-        .filter(|word| want.get(*word) != got.get(*word))
-        .take(5)
-        .map(|word| (word, want.get(word), got.get(word)))
-        .collect();
+    let wrong = differences(&want, &got);
     assert!(wrong.is_empty(), "(word, in the input, counted): {wrong:?}");
     report(&format!(
         "Kafka Streams: {lines} lines, {} words counted exactly once over {}",

@@ -453,6 +453,20 @@ impl Cluster {
         send_signal(pid, signal);
     }
 
+    /// Kills a pod with -9 and waits until it runs again and everything is Ready.
+    ///
+    /// # Panics
+    /// When the pod has no process, or does not come back.
+    pub fn kill(&self, pod: &Pod) {
+        self.signal(&pod.name, "KILL");
+        await_true("the pod runs again with another process", || {
+            let mut pods = self.pods().into_iter();
+            let now = pods.find(|one| one.name == pod.name);
+            now.is_some_and(|now| now.ready && now.pid.is_some() && now.pid != pod.pid)
+        });
+        self.await_ready();
+    }
+
     /// A pod's metrics page.
     #[must_use]
     pub fn metrics(&self, pod: &Pod) -> Option<String> {

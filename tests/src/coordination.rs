@@ -25,13 +25,20 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 /// The address of a pod's (only) client listener.
-fn address(pod: &Pod) -> String {
+#[must_use]
+pub fn address(pod: &Pod) -> String {
     format!("{}:{}", pod.ip, 9092 + pod.port_offset)
 }
 
-/// The first answer of a broker that is ready.
-fn ask<T>(cluster: &Cluster, question: impl FnOnce(&mut Raw) -> T) -> Option<T> {
-    let pod = cluster.pods().into_iter().find(|pod| pod.ready)?;
+/// The answer of a broker that is ready, and not the one that was just killed.
+fn ask<T>(
+    cluster: &Cluster,
+    killed: Option<&Pod>,
+    question: impl FnOnce(&mut Raw) -> T,
+) -> Option<T> {
+    let dead = |pod: &Pod| killed.is_some_and(|killed| killed.name == pod.name);
+    let mut pods = cluster.pods().into_iter();
+    let pod = pods.find(|pod| pod.ready && !dead(pod))?;
     Some(question(&mut Raw::connect(&address(&pod))))
 }
 
@@ -77,8 +84,18 @@ impl Role {
     #[must_use]
     pub fn holder(&self, cluster: &Cluster) -> Pod {
         await_some(&format!("somebody is {self:?}"), || {
-            let host = ask(cluster, |raw| self.host(raw))??;
+            let host = ask(cluster, None, |raw| self.host(raw))??;
             cluster.pods().into_iter().find(|pod| pod.ip == host)
+        })
+    }
+
+    /// The pod that has taken the role over from one that was just killed, as soon as another broker says so.
+    #[must_use]
+    pub fn successor(&self, cluster: &Cluster, killed: &Pod) -> Pod {
+        await_some(&format!("another one is {self:?}"), || {
+            let host = ask(cluster, Some(killed), |raw| self.host(raw))??;
+            let mut pods = cluster.pods().into_iter();
+            pods.find(|pod| pod.ip == host && pod.name != killed.name)
         })
     }
 
@@ -88,12 +105,7 @@ impl Role {
     pub fn kill(&self, cluster: &Cluster) -> (String, Duration) {
         let victim = self.holder(cluster);
         let start = std::time::Instant::now();
-        cluster.signal(&victim.name, "KILL");
-        await_some("the pod runs again with another process", || {
-            let now = cluster.pods().into_iter().find(|p| p.name == victim.name)?;
-            (now.ready && now.pid.is_some() && now.pid != victim.pid).then_some(())
-        });
-        cluster.await_ready();
+        cluster.kill(&victim);
         (victim.name, start.elapsed())
     }
 }

@@ -6,8 +6,10 @@ pub mod apache_kafka;
 pub mod client_programs;
 pub mod cluster;
 pub mod coordination;
+pub mod counts;
 pub mod disk;
 pub mod quorum;
+pub mod random;
 pub mod raw;
 
 use std::path::{Path, PathBuf};

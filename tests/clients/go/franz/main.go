@@ -9,30 +9,25 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidemark.test/clients/program"
 )
 
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
-	verbs := map[string]func(context.Context, []string) error{
-		"produce": produce, "consume": consume, "member": member, "transact": transact,
+	within := func(verb func(context.Context, []string) error) func([]string) error {
+		return func(args []string) error { return verb(ctx, args) }
 	}
-	if err := verbs[os.Args[1]](ctx, os.Args[2:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// say writes a line in one write.
-func say(words ...any) {
-	fmt.Fprintln(os.Stdout, words...)
+	program.Run(map[string]func([]string) error{
+		"produce": within(produce), "consume": within(consume), "member": member, "transact": within(transact),
+	})
 }
 
 func client(bootstrap string, options ...kgo.Opt) (*kgo.Client, error) {
@@ -40,7 +35,7 @@ func client(bootstrap string, options ...kgo.Opt) (*kgo.Client, error) {
 }
 
 func produce(ctx context.Context, args []string) error {
-	first, count := number(args[3]), number(args[4])
+	first, count := program.Number(args[3]), program.Number(args[4])
 	// Idempotent with acks from all is how it produces unless it is told otherwise.
 	cl, err := client(args[0], kgo.DefaultProduceTopic(args[1]), kgo.RequiredAcks(kgo.AllISRAcks()))
 	if err != nil {
@@ -69,13 +64,13 @@ func consume(ctx context.Context, args []string) error {
 		return err
 	}
 	defer cl.CloseAllowingRebalance()
-	count := number(args[3])
+	count := program.Number(args[3])
 	for seen := 0; seen < count; {
 		fetches := cl.PollRecords(ctx, count-seen)
 		if err := fetches.Err(); err != nil {
 			return fmt.Errorf("%d of %d records: %w", seen, count, err)
 		}
-		fetches.EachRecord(func(record *kgo.Record) { say(string(record.Value)) })
+		fetches.EachRecord(func(record *kgo.Record) { program.Say(string(record.Value)) })
 		seen += fetches.NumRecords()
 		cl.AllowRebalance()
 	}
@@ -84,22 +79,17 @@ func consume(ctx context.Context, args []string) error {
 
 // member processes records until standard input ends and says what happens: `NAME assigned P,P`, `NAME revoked P,P`,
 // `NAME record P VALUE`, `NAME left`.
-func member(_ context.Context, args []string) error {
-	topic, name := args[1], args[3]
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
+func member(args []string) error {
+	topic, name, ctx := args[1], args[3], program.UntilInputEnds()
 	options := append(group(topic, args[2]),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
-			say(name, "assigned", partitions(assigned[topic]))
+			program.Say(name, "assigned", program.List(assigned[topic]))
 		}),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, revoked map[string][]int32) {
 			if err := cl.CommitUncommittedOffsets(ctx); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}
-			say(name, "revoked", partitions(revoked[topic]))
+			program.Say(name, "revoked", program.List(revoked[topic]))
 		}))
 	cl, err := client(args[0], options...)
 	if err != nil {
@@ -110,17 +100,17 @@ func member(_ context.Context, args []string) error {
 		if err := fetches.Err(); err != nil && ctx.Err() == nil {
 			return err
 		}
-		fetches.EachRecord(func(record *kgo.Record) { say(name, "record", record.Partition, string(record.Value)) })
+		fetches.EachRecord(func(record *kgo.Record) { program.Say(name, "record", record.Partition, string(record.Value)) })
 		cl.AllowRebalance()
 	}
 	cl.CloseAllowingRebalance()
-	say(name, "left")
+	program.Say(name, "left")
 	return nil
 }
 
 // transact makes transactions of ten records of SOURCE, which become `committed-T-N` and, in every third, `aborted-T-N`.
 func transact(ctx context.Context, args []string) error {
-	source, target, transactions := args[1], args[2], number(args[4])
+	source, target, transactions := args[1], args[2], program.Number(args[4])
 	session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(strings.Split(args[0], ",")...),
 		kgo.TransactionalID(args[3]), kgo.ConsumerGroup(args[3]), kgo.ConsumeTopics(source), kgo.DefaultProduceTopic(target),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -161,17 +151,4 @@ func transact(ctx context.Context, args []string) error {
 		}
 	}
 	return nil
-}
-
-func partitions(numbers []int32) string {
-	return strings.ReplaceAll(strings.Trim(fmt.Sprint(numbers), "[]"), " ", ",")
-}
-
-func number(text string) int {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	return n
 }

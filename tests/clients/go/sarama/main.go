@@ -10,29 +10,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"tidemark.test/clients/program"
 )
 
 func main() {
-	verbs := map[string]func([]string) error{
+	program.Run(map[string]func([]string) error{
 		"produce": produce, "consume": consume, "member": member, "transact": transact,
-	}
-	if err := verbs[os.Args[1]](os.Args[2:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// say writes a line in one write.
-func say(words ...any) {
-	fmt.Fprintln(os.Stdout, words...)
+	})
 }
 
 func producer(bootstrap, transactionalID string) (sarama.SyncProducer, error) {
@@ -53,7 +44,7 @@ func message(topic string, key int, value string) *sarama.ProducerMessage {
 }
 
 func produce(args []string) error {
-	first, count := number(args[3]), number(args[4])
+	first, count := program.Number(args[3]), program.Number(args[4])
 	to, err := producer(args[0], "")
 	if err != nil {
 		return err
@@ -127,14 +118,14 @@ func run(ctx context.Context, bootstrap, topic, group string, h *handler) error 
 }
 
 func consume(args []string) error {
-	count, seen := number(args[3]), 0
+	count, seen := program.Number(args[3]), 0
 	ctx, stop := context.WithTimeout(context.Background(), 60*time.Second)
 	defer stop()
 	take := func(record *sarama.ConsumerMessage) bool {
 		if seen == count {
 			return false
 		}
-		say(string(record.Value))
+		program.Say(string(record.Value))
 		seen++
 		if seen == count {
 			stop()
@@ -154,29 +145,25 @@ func consume(args []string) error {
 // `NAME record P VALUE`, `NAME left`.
 func member(args []string) error {
 	name := args[3]
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
+	ctx := program.UntilInputEnds()
 	take := func(record *sarama.ConsumerMessage) bool {
-		say(name, "record", record.Partition, string(record.Value))
+		program.Say(name, "record", record.Partition, string(record.Value))
 		return true
 	}
 	changed := func(what string, partitions []int32) {
-		say(name, what, strings.ReplaceAll(strings.Trim(fmt.Sprint(partitions), "[]"), " ", ","))
+		program.Say(name, what, program.List(partitions))
 	}
 	if err := run(ctx, args[0], args[1], args[2], &handler{take: take, changed: changed}); err != nil {
 		return err
 	}
-	say(name, "left")
+	program.Say(name, "left")
 	return nil
 }
 
 // transact makes transactions of ten records to TARGET, every third aborted, values `committed-T-N` and `aborted-T-N`;
 // each moves GROUP's offset on SOURCE's only partition by ten.
 func transact(args []string) error {
-	source, target, group, transactions := args[1], args[2], args[3], number(args[4])
+	source, target, group, transactions := args[1], args[2], args[3], program.Number(args[4])
 	to, err := producer(args[0], group)
 	if err != nil {
 		return err
@@ -209,13 +196,4 @@ func transact(args []string) error {
 		}
 	}
 	return to.Close()
-}
-
-func number(text string) int {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	return n
 }
