@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use broker_core::cleaning::Setback;
 use broker_core::group::GroupState;
+use types::NodeId;
 use wire::ApiKey;
 
 use crate::broker::Broker;
 use crate::kafka::dispatch::APIS;
-use crate::replication::{CleanerStatus, PartitionSnapshot, PeerTraffic};
+use crate::replication::{CleanerStatus, Held, PartitionSnapshot, PeerTraffic};
 
 /// Series of one metric with labels for partitions; more are dropped, and counted as dropped.
 const MAX_SERIES: usize = 5_000;
@@ -355,6 +356,41 @@ fn replication(page: &mut Page, broker: &Broker) {
                     counter.load(Relaxed)
                 ));
             }
+        }
+    }
+    let name = "tidemark_replication_throttled_bytes_total";
+    page.head(
+        name,
+        "counter",
+        "Bytes of record batches replicated under a throttle, sent as leader or received as follower",
+    );
+    let (leader, follower) = broker.replicas.throttled_bytes();
+    for (role, bytes) in [("leader", leader), ("follower", follower)] {
+        page.line(format_args!("{name}{{role=\"{role}\"}} {bytes}"));
+    }
+    awaited(page, &broker.replicas.awaited_replicas());
+}
+
+/// The replicas in sync that do not have everything. All is well while this is some milliseconds.
+fn awaited(page: &mut Page, replicas: &BTreeMap<NodeId, Held>) {
+    type Value = fn(&Held) -> i64;
+    let gauges: [(&str, &str, Value); 2] = [
+        (
+            "awaited_ms",
+            "Longest time that the high watermark of a led partition has waited for the peer, ms",
+            |held| held.straggler.behind_ms,
+        ),
+        (
+            "awaited_partitions",
+            "Led partitions whose high watermark waits for the peer",
+            |held| i64::try_from(held.partitions).unwrap_or(i64::MAX),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let name = format!("tidemark_replication_{name}");
+        page.head(&name, "gauge", help);
+        for (node, held) in replicas {
+            page.line(format_args!("{name}{{peer=\"{node}\"}} {}", value(held)));
         }
     }
 }

@@ -23,6 +23,7 @@ use operator_core::api::v1alpha1::{DeletionPolicy, KafkaCluster};
 use operator_core::build::{self, Owner};
 use operator_core::{identity, names, storage, validate};
 
+use crate::caught::Panicked;
 use crate::context::{Context, jitter};
 use crate::{apply, events};
 
@@ -68,6 +69,9 @@ pub(crate) enum Error {
     /// The status could not be written.
     #[error("failed to write the status")]
     Status(#[source] Box<kube::Error>),
+    /// The reconcile panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 fn list(errors: &[apply::Error]) -> String {

@@ -20,6 +20,7 @@ use operator_core::api::v1alpha1::{KafkaCluster, KafkaTopic};
 use operator_core::names;
 
 use crate::admin::batch::Batcher;
+use crate::caught::caught;
 use crate::context::{Context, Failures, TopicStore};
 use crate::metrics::{ControllerMetrics, Metrics};
 use crate::{OperatorConfig, OperatorError, cluster, http, lease, retry, topic};
@@ -283,7 +284,11 @@ async fn reconcile_cluster(
         return Ok(Action::requeue(wait));
     }
     let started = Instant::now();
-    let result = Box::pin(cluster::reconcile(Arc::clone(&object), Arc::clone(&ctx))).await;
+    let result = caught(Box::pin(cluster::reconcile(
+        Arc::clone(&object),
+        Arc::clone(&ctx),
+    )))
+    .await;
     observe(
         &ctx,
         &ctx.metrics.cluster,
@@ -302,7 +307,11 @@ async fn reconcile_topic(
         return Ok(Action::requeue(wait));
     }
     let started = Instant::now();
-    let result = Box::pin(topic::reconcile(Arc::clone(&object), Arc::clone(&ctx))).await;
+    let result = caught(Box::pin(topic::reconcile(
+        Arc::clone(&object),
+        Arc::clone(&ctx),
+    )))
+    .await;
     observe(
         &ctx,
         &ctx.metrics.topic,

@@ -7,6 +7,7 @@
 pub mod admin;
 
 mod apply;
+mod caught;
 mod cluster;
 mod context;
 mod controllers;

@@ -22,6 +22,7 @@ use types::ErrorCode;
 
 use self::status::Report;
 use crate::admin::{AdminError, ConfigChange, KafkaEndpoint, NewTopic};
+use crate::caught::Panicked;
 use crate::context::{Context, jitter};
 use crate::events::{self, Reason};
 
@@ -46,6 +47,9 @@ pub(crate) enum Error {
     /// The status could not be written.
     #[error("failed to write the status")]
     Status(#[source] Box<kube::Error>),
+    /// The reconcile panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 /// How soon a wait for another object is checked besides that object's changes.

@@ -25,6 +25,8 @@ pub(crate) struct Conditions {
     pub(crate) clock_ns: i64,
     pub(crate) write_us: i64,
     pub(crate) sync_us: i64,
+    /// Before each write to a log of the workload's topic.
+    pub(crate) topic_us: i64,
 }
 
 #[derive(Debug)]
@@ -147,7 +149,12 @@ impl Brokers {
             .write(true)
             .open(self.conditions(broker))
             .expect("a file");
-        let values = [conditions.clock_ns, conditions.write_us, conditions.sync_us];
+        let values = [
+            conditions.clock_ns,
+            conditions.write_us,
+            conditions.sync_us,
+            conditions.topic_us,
+        ];
         let bytes: Vec<u8> = values
             .iter()
             .flat_map(|value| value.to_ne_bytes())

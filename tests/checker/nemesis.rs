@@ -33,6 +33,9 @@ pub(crate) enum Nemesis {
     Skew,
     /// Writes and syncs of one broker take long.
     SlowDisk,
+    /// Two brokers are slow with the topic's logs, and with nothing else; the third is killed, which has records and markers that are
+    /// on their way to them.
+    LagAndKill,
 }
 
 const ALL: &[Nemesis] = &[
@@ -47,6 +50,7 @@ const ALL: &[Nemesis] = &[
     Nemesis::KillAll,
     Nemesis::IsolateFromAll,
     Nemesis::CutOneWay,
+    Nemesis::LagAndKill,
 ];
 
 impl Nemesis {
@@ -54,7 +58,7 @@ impl Nemesis {
     pub(crate) const fn is_possible(self, brokers: &Brokers) -> bool {
         match self {
             Self::Kill | Self::KillAll | Self::Pause | Self::PauseAndKill => true,
-            Self::Skew | Self::SlowDisk => brokers.has_library(),
+            Self::Skew | Self::SlowDisk | Self::LagAndKill => brokers.has_library(),
             Self::Isolate
             | Self::IsolateFromAll
             | Self::CutLink
@@ -69,13 +73,18 @@ impl Nemesis {
 pub(crate) struct Plan {
     round: Vec<Nemesis>,
     random: Random,
+    /// Names of the only ones that are wanted; none for all.
+    only: Vec<String>,
 }
 
 impl Plan {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// `only` has names, with commas between.
+    pub(crate) fn new(seed: u64, only: &str) -> Self {
+        let only: Vec<String> = only.split(',').map(str::to_owned).collect();
         Self {
             round: Vec::new(),
             random: Random::new(seed),
+            only: only.into_iter().filter(|name| !name.is_empty()).collect(),
         }
     }
 
@@ -83,10 +92,17 @@ impl Plan {
     pub(crate) fn next(&mut self, brokers: &mut Brokers, longest: Duration) -> (Nemesis, String) {
         if self.round.is_empty() {
             self.round = ALL.to_vec();
-            self.round.retain(|nemesis| nemesis.is_possible(brokers));
+            let is_wanted = |nemesis: &Nemesis| {
+                self.only.is_empty() || self.only.contains(&format!("{nemesis:?}"))
+            };
+            self.round
+                .retain(|nemesis| nemesis.is_possible(brokers) && is_wanted(nemesis));
             self.random.shuffle(&mut self.round);
         }
-        let nemesis = self.round.pop().expect("killing is always possible");
+        let nemesis = self
+            .round
+            .pop()
+            .expect("a fault that is wanted, and possible here");
         let most = u64::try_from(longest.as_millis()).expect("seconds");
         let mut victims = [0, 1, 2];
         self.random.shuffle(&mut victims);
@@ -129,6 +145,7 @@ impl Injection<'_> {
                 format!("broker {one} for {time:?}")
             }
             Nemesis::PauseAndKill => self.pause_and_kill(random),
+            Nemesis::LagAndKill => self.lag_and_kill(random),
             Nemesis::Isolate => self.without(&links(one, BROKERS), None),
             Nemesis::IsolateFromAll => self.without(&links(one, CLIENTS + 1), None),
             Nemesis::CutLink => self.without(&[(one, other), (other, one)], None),
@@ -183,6 +200,31 @@ impl Injection<'_> {
         format!(
             "broker {other} for {pause:?}, then broker {one} for {:?}",
             self.time
+        )
+    }
+
+    /// What is decided between brokers goes on at its usual pace, while each batch of the topic waits for those before it.
+    fn lag_and_kill(&mut self, random: &mut Random) -> String {
+        let topic_us = i64::try_from(random.between(20_000, 80_000)).expect("small");
+        let slow = Conditions {
+            topic_us,
+            ..Conditions::default()
+        };
+        let others: Vec<usize> = (0..BROKERS).filter(|other| *other != self.one).collect();
+        for other in &others {
+            self.brokers.set(*other, slow);
+        }
+        pass(self.time.max(Duration::from_secs(1)));
+        self.brokers.kill(self.one);
+        // Until another leads, what is still on its way is not taken any more.
+        pass(self.time / 2);
+        for other in &others {
+            self.brokers.set(*other, Conditions::default());
+        }
+        self.brokers.run(self.one);
+        format!(
+            "brokers {others:?}, {topic_us} us before each write, for {:?}, then broker {}",
+            self.time, self.one
         )
     }
 

@@ -71,7 +71,8 @@ impl Report {
     ) {
         let start = Instant::now();
         let longest = Duration::from_secs((seconds / 12).clamp(2, 10));
-        let mut plan = Plan::new(seed);
+        let only = std::env::var("TIDEMARK_FAULTS").unwrap_or_default();
+        let mut plan = Plan::new(seed, &only);
         // The last fault is healed before the load ends.
         let end = Duration::from_secs(seconds).saturating_sub(longest * 2);
         while start.elapsed() < end && self.troubles.is_empty() {

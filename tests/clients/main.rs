@@ -8,4 +8,5 @@ mod kafka_tools;
 mod matrix;
 mod members;
 mod round_trip;
+mod throttled_moves;
 mod topic_configs;

@@ -30,8 +30,6 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
     ("local.retention.ms", "listed", TIERED),
     ("remote.log.copy.disable", "listed", TIERED),
     ("remote.log.delete.on.disable", "listed", TIERED),
-    ("follower.replication.throttled.replicas", "type", THROTTLES),
-    ("leader.replication.throttled.replicas", "type", THROTTLES),
     ("min.insync.replicas", "source", ELR),
     ("min.insync.replicas", "synonyms", ELR),
     ("retention.ms", "synonyms", UNITS),
@@ -39,7 +37,6 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
 ];
 const DOCUMENT: &str = "docs/operating/differences-from-kafka.md";
 const TIERED: &str = "keys of tiered storage in a topic's configuration";
-const THROTTLES: &str = "throttles (KIP-73)";
 const ELR: &str = "`min.insync.replicas` of a new cluster";
 const UNITS: &str = "synonyms of `retention.ms` and `segment.ms`";
 

@@ -43,6 +43,20 @@ impl Steady {
             .count()
     }
 
+    /// How many records of each partition were acked so far.
+    pub(crate) fn acked_by_partition(&self) -> BTreeMap<i32, usize> {
+        let mut acked = BTreeMap::new();
+        let text = std::fs::read_to_string(&self.acks).unwrap_or_default();
+        for line in text.lines() {
+            // The last line may be half written.
+            let mut words = line.split(' ').skip(1);
+            if let (Some(Ok(partition)), Some(_)) = (words.next().map(str::parse), words.nth(1)) {
+                *acked.entry(partition).or_default() += 1;
+            }
+        }
+        acked
+    }
+
     /// Waits for the end; the acked `value -> (partition, offset)` and the longest gap between acks in seconds.
     pub(crate) fn finish(self) -> (BTreeMap<String, (i32, i64)>, f64) {
         let output = self.child.wait_with_output().expect("the producer ends");

@@ -1,4 +1,5 @@
-//! Which retries of an idempotent producer does a leader know that was elected, or that truncated its log?
+//! Which retries of an idempotent producer does a leader know that was elected, or that truncated its log; and which batches of one
+//! that it does not know does it take?
 
 use tests::cluster::{Cluster, Pod, await_some, await_true};
 use tests::disk;
@@ -39,6 +40,10 @@ impl Producer {
 
     /// The offset that the broker tells for the batch of this sequence number, or its error.
     fn send(&self, leader: &str, sequence: i32, acks: i16) -> Result<i64, ErrorCode> {
+        self.send_on(&mut Raw::connect(leader), sequence, acks)
+    }
+
+    fn send_on(&self, leader: &mut Raw, sequence: i32, acks: i16) -> Result<i64, ErrorCode> {
         let mut batch = BatchBuilder::new().producer(self.id, ProducerEpoch(0), sequence);
         batch.push(i64::from(sequence), None, Some(&[7; VALUE_BYTES]));
         let partition = PartitionProduceData {
@@ -56,7 +61,7 @@ impl Producer {
             }],
             ..Default::default()
         };
-        let answer = Raw::connect(leader).call(9, &request);
+        let answer = leader.call(9, &request);
         let partition = &answer.responses[0].partition_responses[0];
         match ErrorCode::from_code(partition.error_code) {
             Some(ErrorCode::None) => Ok(partition.base_offset),
@@ -177,4 +182,46 @@ fn the_last_five_batches_are_known_after_a_leader_change_and_forgotten_with_a_tr
     producer.assert_window(&address(&first), next + 1);
     let told = producer.send(&address(&first), next + 1, -1);
     assert_eq!(told, Ok(i64::from(next + 1)));
+}
+
+/// The first of two batches in flight comes before the broker is elected, the second after: taken as a beginning, it would make
+/// librdkafka believe that the first was written.
+#[test]
+fn a_new_leader_takes_no_batch_behind_one_that_it_refused_before_its_election() {
+    let cluster = Cluster::up("examples/quickstart");
+    let any = cluster.pods().remove(0);
+    let first = await_leader(&cluster, &any, 3, None);
+    let (producer, witness) = (
+        Producer::new(&address(&first)),
+        Producer::new(&address(&first)),
+    );
+    let mut others: Vec<(Pod, Raw)> = cluster
+        .pods()
+        .into_iter()
+        .filter(|pod| pod.name != first.name)
+        .map(|pod| {
+            let connection = Raw::connect(&address(&pod));
+            (pod, connection)
+        })
+        .collect();
+    for (_, connection) in &mut others {
+        let told = producer.send_on(connection, 0, -1);
+        assert_eq!(told, Err(ErrorCode::NotLeaderOrFollower));
+    }
+    cluster.signal(&first.name, "STOP");
+    let second = await_leader(&cluster, &others[0].0, 2, Some(&first.name));
+    await_true("the new leader takes records", || {
+        witness.send(&address(&second), 0, -1) == Ok(0)
+    });
+    let (_, connection) = others
+        .iter_mut()
+        .find(|(pod, _)| pod.name == second.name)
+        .expect("one of the two");
+    let behind = producer.send_on(connection, 1, -1);
+    assert_eq!(behind, Err(ErrorCode::NotLeaderOrFollower));
+    for sequence in 0..3 {
+        let told = producer.send_on(connection, sequence, -1);
+        assert_eq!(told, Ok(i64::from(sequence) + 1));
+    }
+    cluster.signal(&first.name, "CONT");
 }

@@ -10,6 +10,7 @@ mod faults;
 mod gitops;
 mod idempotence;
 mod lifecycle;
+mod quick_kills;
 mod readme;
 mod reassignment;
 mod replication;

@@ -1,7 +1,13 @@
 //! Does a broker survive frames that no honest client sends, without growing and without hurting other connections?
 
 use tests::cluster::Cluster;
+use types::batch::{CRC_START, set_producer};
+use types::builder::BatchBuilder;
+use types::{Compression, ErrorCode, ProducerEpoch, ProducerId};
 use wire::ApiKey;
+use wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use wire::messages::{ListOffsetsRequest, ProduceRequest};
 
 use tests::raw::Raw;
 
@@ -137,6 +143,60 @@ fn oversize_half_and_garbage_frames_close_their_own_connection_only() {
         raw.send_bytes(b"half").unwrap();
         halves.push(raw);
     }
+    victim.assert_unharmed();
+}
+
+/// One batch of topic `scratch` with a right checksum over what claims to be zstd; the answer's error code.
+fn produce_unreadable(raw: &mut Raw) -> i16 {
+    let mut builder = BatchBuilder::new();
+    builder.push(1_000, Some(b"key"), Some(&[7; 200]));
+    let mut batch = builder.build().expect("one small record").to_vec();
+    let attributes = Compression::Zstd.attributes().to_be_bytes();
+    batch[CRC_START..CRC_START + 2].copy_from_slice(&attributes);
+    // Nobody's batch, as it was; the checksum is made anew.
+    set_producer(&mut batch, ProducerId(-1), ProducerEpoch(-1), -1);
+    let partition = PartitionProduceData {
+        records: Some(batch.into()),
+        ..PartitionProduceData::default()
+    };
+    let topic = TopicProduceData {
+        name: "scratch".to_owned(),
+        partition_data: vec![partition],
+        ..TopicProduceData::default()
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 5_000,
+        topic_data: vec![topic],
+        ..ProduceRequest::default()
+    };
+    let answer = raw.call(9, &request);
+    answer.responses[0].partition_responses[0].error_code
+}
+
+#[test]
+fn records_that_nobody_can_read_are_the_problem_of_those_who_ask_for_them() {
+    let mut victim = Victim::new();
+    let mut raw = Raw::connect(&victim.address);
+    assert_eq!(produce_unreadable(&mut raw), 0);
+    let partition = ListOffsetsPartition {
+        timestamp: 500,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: "scratch".to_owned(),
+        partitions: vec![partition],
+        ..ListOffsetsTopic::default()
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..ListOffsetsRequest::default()
+    };
+    let answer = raw.call(7, &request);
+    let code = answer.topics[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::CorruptMessage.code());
+    assert_eq!(produce_unreadable(&mut raw), 0, "it still serves");
     victim.assert_unharmed();
 }
 

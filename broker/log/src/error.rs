@@ -138,10 +138,9 @@ impl LogError {
             | Self::Io { .. }
             | Self::Offline { .. }
             | Self::Corrupt { .. }
-            | Self::Records { .. }
             | Self::Format { .. }
             | Self::Panicked { .. } => ErrorCode::KafkaStorageError,
-            Self::Batch(_) => ErrorCode::CorruptMessage,
+            Self::Records { .. } | Self::Batch(_) => ErrorCode::CorruptMessage,
             Self::OutOfOrder { .. } => ErrorCode::UnknownServerError,
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         }

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use broker_core::partition::RefusedBatches;
 use bytes::{Buf as _, Bytes};
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The listener it came through.
     pub(crate) listener: Arc<str>,
+    /// Idempotent batches that it has to send again before those behind them.
+    pub(crate) refused: Mutex<RefusedBatches>,
 }
 
 /// What turns requests into answers.

@@ -107,6 +107,7 @@ impl Listener {
             let peer = Peer {
                 address,
                 listener: self.name.clone(),
+                refused: Mutex::default(),
             };
             let (service, limits, stop) = (service.clone(), limits.clone(), stop.clone());
             tasks.spawn(async move {

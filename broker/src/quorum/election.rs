@@ -3,7 +3,8 @@
 //! Raft's own election timer is off. A controller that has not heard from a leader for `patience` first asks the
 //! other voters whether they would vote for it (they would not while they hear a leader), so that a node that was
 //! stalled or cut off does not depose a healthy leader with its higher term. When the leader's process is dead
-//! (nobody listens on its port) the wait is only the voters' lease. What counts as hearing says `heartbeat.rs`.
+//! (nobody listens on its port) the wait is only the voters' lease. What counts as hearing says `heartbeat.rs`, and what
+//! becomes of elections that do not settle `restraint.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rpc::quorum::v1 as wire;
 use tokio_util::sync::CancellationToken;
 
+use super::restraint::Restraint;
 use super::runtime::Shared;
 use super::types::{LogId, Metrics};
 use super::{PROTOCOL_VERSION, codec, heartbeat, status, transport};
@@ -32,9 +34,12 @@ impl Shared {
     /// Whether this node would vote for the sender of a pre-vote now.
     pub(crate) fn would_vote(&self, from: u64, last_log_id: Option<LogId>) -> bool {
         let leads = self.raft.metrics().borrow().state.is_leader();
-        let has_leader = leads || self.signals.heard_within(self.config.timing.lease);
-        let granted = !has_leader && last_log_id >= self.last_log_id();
-        tracing::debug!(from, has_leader, granted, "pre-vote");
+        let lease = self.config.timing.lease;
+        let has_leader = leads || self.signals.heard_within(lease);
+        // Two candidates at once would take the votes from each other.
+        let has_candidate = self.signals.elects_another_within(from, lease);
+        let granted = !has_leader && !has_candidate && last_log_id >= self.last_log_id();
+        tracing::debug!(from, has_leader, has_candidate, granted, "pre-vote");
         granted
     }
 }
@@ -57,29 +62,30 @@ async fn election_loop(shared: &Shared) {
     let mut patience = random.random_range(timing.retry.clone());
     let mut since = Instant::now();
     let mut not_before = since;
+    let mut restraint = Restraint::default();
     let mut timer = tokio::time::interval(LOOK_INTERVAL);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        timer.tick().await;
+        let late = lateness(&mut timer).await;
         let metrics = shared.raft.metrics().borrow().clone();
         if metrics.running_state.is_err() {
             return;
         }
+        restraint.on_term(Instant::now(), metrics.current_term);
         if let Some(heard) = shared.signals.heard_at()
             && heard > since
         {
             since = heard;
-            patience = random.random_range(timing.patience.clone());
+            restraint.on_leader();
+            patience = random.random_range(restraint.patience(heard, &timing.patience));
         }
-        let me = shared.me.raft_id();
-        let is_voter = metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .any(|id| id == me);
-        if metrics.state.is_leader() || !is_voter || shared.signals.is_resigning() {
+        if !may_stand(shared, &metrics) {
             since = Instant::now();
             continue;
+        }
+        if restraint.grants_grace(late, timing.lease) {
+            tracing::debug!(?late, "not run for longer than a lease: waiting anew");
+            since = Instant::now();
         }
         if Instant::now() < not_before {
             continue;
@@ -92,16 +98,33 @@ async fn election_loop(shared: &Shared) {
         }
         if majority_would_vote(shared, &metrics).await {
             tracing::info!(term = metrics.current_term, "standing for election");
+            shared.signals.elects(shared.me.raft_id());
+            restraint.on_stood();
             if shared.raft.trigger().elect().await.is_err() {
                 return;
             }
             since = Instant::now();
-            patience = timing.lease + random.random_range(timing.retry.clone());
+            patience = timing.lease + random.random_range(restraint.retry(&timing.retry));
         } else {
             // Mostly somebody heard the leader some ms later than this node: it will not take a lease to change that.
             not_before = Instant::now() + random.random_range(timing.retry.clone());
         }
     }
+}
+
+/// By how much later than it should the timer fires.
+async fn lateness(timer: &mut tokio::time::Interval) -> Duration {
+    let before = Instant::now();
+    timer.tick().await;
+    before.elapsed().saturating_sub(LOOK_INTERVAL)
+}
+
+/// A voter that does not lead and does not stop.
+fn may_stand(shared: &Shared, metrics: &Metrics) -> bool {
+    let me = shared.me.raft_id();
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    let is_voter = voters.any(|id| id == me);
+    is_voter && !metrics.state.is_leader() && !shared.signals.is_resigning()
 }
 
 async fn leader_is_dead(shared: &Shared, metrics: &Metrics) -> bool {

@@ -24,6 +24,7 @@ mod codec;
 mod election;
 mod heartbeat;
 mod identity;
+mod restraint;
 mod service;
 mod status;
 mod storage;

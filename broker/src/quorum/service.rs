@@ -108,6 +108,9 @@ impl RaftApi for RaftService {
         let last = request.last_log_id.map(codec::log_id_from_wire);
         let response = self.shared.raft.vote(VoteRequest::new(vote, last)).await;
         let response = response.map_err(stopped)?;
+        if response.vote_granted {
+            self.shared.signals.elects(vote.leader_id.node_id);
+        }
         Ok(Response::new(wire::VoteResponse {
             vote: Some(codec::vote_to_wire(response.vote)),
             vote_granted: response.vote_granted,
@@ -215,6 +218,7 @@ impl RaftApi for RaftService {
         let wanted = request.last_log_id.map(codec::log_id_from_wire);
         let started = self.shared.last_log_id() >= wanted;
         if started {
+            self.shared.signals.elects(self.shared.me.raft_id());
             self.shared.raft.trigger().elect().await.map_err(stopped)?;
         }
         Ok(Response::new(wire::ElectResponse { started }))

@@ -16,6 +16,8 @@ pub(crate) struct Signals {
     heard: Mutex<Option<(Instant, Vote)>>,
     /// When each member last answered this leader. As many as there ever were members.
     answers: Mutex<BTreeMap<u64, (Instant, Vote)>>,
+    /// The candidate that this node voted for last, itself included.
+    candidate: Mutex<Option<(Instant, u64)>>,
     resigning: AtomicBool,
     cluster_exists: AtomicBool,
 }
@@ -34,6 +36,17 @@ impl Signals {
     /// Whether a leader was heard within `window`.
     pub(crate) fn heard_within(&self, window: Duration) -> bool {
         self.heard_at().is_some_and(|at| at.elapsed() < window)
+    }
+
+    /// This node has voted for `candidate`, or is it itself.
+    pub(crate) fn elects(&self, candidate: u64) {
+        *self.candidate.lock() = Some((Instant::now(), candidate));
+    }
+
+    /// Whether this node voted for somebody else than `asking` within `window`, so that an election may be under way.
+    pub(crate) fn elects_another_within(&self, asking: u64, window: Duration) -> bool {
+        let candidate = *self.candidate.lock();
+        candidate.is_some_and(|(at, id)| id != asking && at.elapsed() < window)
     }
 
     /// The member `id` takes the leader elected by `vote`, this node, for the leader.
@@ -180,4 +193,26 @@ pub(crate) fn is_quorum(metrics: &Metrics, granted: &[u64]) -> bool {
             let votes = set.iter().filter(|id| granted.contains(id)).count();
             votes > set.len() / 2
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_one_candidate_is_voted_for_no_other_is_encouraged() {
+        const WINDOW: Duration = Duration::from_secs(60);
+        let signals = Signals::default();
+        assert!(!signals.elects_another_within(3, WINDOW));
+        signals.elects(2);
+        assert!(signals.elects_another_within(3, WINDOW));
+        assert!(
+            !signals.elects_another_within(2, WINDOW),
+            "it may ask again"
+        );
+        assert!(
+            !signals.elects_another_within(3, Duration::ZERO),
+            "it is over"
+        );
+    }
 }

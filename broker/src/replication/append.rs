@@ -8,7 +8,7 @@ use std::sync::Arc;
 use broker_core::partition::{ProduceRefusal, Settlement};
 use broker_log::ProducerCheck;
 use tokio::sync::oneshot;
-use types::{ErrorCode, LeaderEpoch, Offset, batch};
+use types::{BatchHeader, ErrorCode, LeaderEpoch, Offset, ProducerId, batch};
 
 use super::model::{PartitionError, ProduceError, ProduceOk};
 use super::replica::{Replica, State};
@@ -146,6 +146,11 @@ fn known_duplicate(
     }
     match state.log.check_producer(header) {
         Ok(ProducerCheck::Append) => {
+            if prepared.is_behind_refused
+                && state.log.producer(ProducerId(header.producer_id)).is_none()
+            {
+                return Err(behind_refused(state, header));
+            }
             check_transaction(state, header, prepared.rule)?;
             Ok(None)
         }
@@ -161,6 +166,20 @@ fn known_duplicate(
                 header.producer_id, header.producer_epoch, header.base_sequence
             ),
         )),
+    }
+}
+
+/// The log knows nothing of the producer and would take any sequence number, but one before it is still to come. This is the
+/// error after which every client sends both again in their order: `OUT_OF_ORDER_SEQUENCE_NUMBER` would cost librdkafka
+/// the epoch, and with it the transaction.
+fn behind_refused(state: &State, header: &BatchHeader) -> ProduceError {
+    ProduceError {
+        code: ErrorCode::NotLeaderOrFollower,
+        leader_hint: Replica::hint(state),
+        message: format!(
+            "a batch of producer {} before sequence {} was refused and has to come first",
+            header.producer_id, header.base_sequence
+        ),
     }
 }
 

@@ -12,6 +12,7 @@ use super::convert::PartitionKey;
 use super::manager::ReplicaManager;
 use super::model::{LeaderHint, TopicIdPartition};
 use super::replica::{Replica, log_config};
+use super::throttle::Rates;
 
 /// One step of the metadata, as far as replicas are concerned.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct ReplicaChanges {
     pub partitions: Vec<PartitionChange>,
     /// Brokers that may (not) be in an ISR: unfenced and not shutting down.
     pub eligible: Vec<(NodeId, bool)>,
+    /// How fast throttled replicas go, if that may have changed.
+    pub(crate) throttles: Option<Rates>,
     /// Whether this is the whole metadata: then logs that it does not name are strays.
     pub complete: bool,
 }
@@ -55,6 +58,14 @@ impl ReplicaManager {
         for (topic, settings) in &changes.settings {
             self.configure(*topic, settings);
         }
+        if let Some(rates) = changes.throttles
+            && self.inner().shared.throttles.set(rates)
+        {
+            tracing::info!(?rates, "changed the throttles of replication");
+            for replica in self.all_replicas() {
+                self.unthrottle(&replica);
+            }
+        }
         for (node, eligible) in &changes.eligible {
             self.set_eligible(*node, *eligible);
         }
@@ -82,7 +93,20 @@ impl ReplicaManager {
         let inner = self.inner();
         inner.settings.write().insert(topic, Arc::clone(settings));
         for replica in self.replicas_of(topic) {
+            let before = replica.settings();
             replica.configure(Arc::clone(settings), inner.producer_id_expiration_ms);
+            if before.follower_replication_throttled_replicas
+                != settings.follower_replication_throttled_replicas
+            {
+                self.unthrottle(&replica);
+            }
+        }
+    }
+
+    /// What the replica asked its leader to hold back comes now.
+    fn unthrottle(&self, replica: &Replica) {
+        if let Some(leader) = replica.waiting_leader() {
+            self.inner().links.start_again(leader, replica);
         }
     }
 

@@ -27,32 +27,47 @@ pub(crate) enum FollowStep {
 }
 
 impl Replica {
-    /// Where to start the partition from, as a new session; `None` if this replica does not follow `leader`.
+    /// Where to start the partition from, as a new session; `None` if this replica does not follow `leader`. Then nothing
+    /// changes: the subscription at the leader that it does follow goes on.
     pub(crate) fn start_position(&self, leader: NodeId) -> Option<proto::FetchPosition> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
-        // Of the whole process: a replica that was dropped and came back counts on, or what is late of the first one
-        // would be taken for the second's.
-        let session = self.shared.next_session();
-        state.session = session;
         let last_epoch = state.log.leader_epochs().latest_epoch();
         let log_start = self.log_start_for_leader(&state);
+        let now_ms = self.now_ms();
+        let allowance = self.allowance(&state);
         let follower = state.core.follower_mut()?;
         if follower.leader() != Some(leader) {
             return None;
         }
-        follower.on_subscribing(session);
+        // Of the whole process: a replica that was dropped and came back counts on, or what is late of the first one
+        // would be taken for the second's.
+        let session = self.shared.next_session();
+        follower.on_subscribing(now_ms, session);
         let log = follower.log();
+        let leader_epoch = follower.leader_epoch();
+        state.session = session;
         Some(proto::FetchPosition {
             topic_id: convert::topic_bytes(self.partition.topic_id),
             partition: self.partition.partition,
-            leader_epoch: follower.leader_epoch().0,
+            leader_epoch: leader_epoch.0,
             fetch_offset: log.end.0,
             last_fetched_epoch: convert::epoch_number(last_epoch),
             log_start_offset: log_start.0,
             session,
+            allowance,
+        })
+    }
+
+    /// Whether the last start at `leader` is without an answer for so long that it, or its answer, must be lost.
+    pub(crate) fn start_is_overdue(&self, leader: NodeId) -> bool {
+        let now_ms = self.now_ms();
+        let state = self.lock();
+        let follower = state.core.follower();
+        follower.is_some_and(|follower| {
+            follower.leader() == Some(leader) && follower.is_overdue(now_ms)
         })
     }
 
@@ -229,6 +244,19 @@ impl Replica {
             log_start_offset: self.log_start_for_leader(state).0,
             session: state.session,
         }
+    }
+
+    /// Whom this replica follows without being in sync.
+    pub(crate) fn waiting_leader(&self) -> Option<NodeId> {
+        let state = self.lock();
+        let leader = state.core.follower()?.leader();
+        leader.filter(|_| !self.is_in_sync(&state))
+    }
+
+    /// Whether this replica is in the ISR, as far as this broker knows.
+    pub(crate) fn is_in_sync(&self, state: &State) -> bool {
+        let registration = state.core.registration();
+        registration.is_some_and(|known| known.isr.contains(&self.shared.identity.node))
     }
 
     /// Whom this replica follows at present.

@@ -12,6 +12,7 @@ use super::log_starts;
 use super::manager::ReplicaManager;
 use super::replica::Replica;
 use super::shared::{stopped, wall_ms};
+use super::stragglers;
 
 /// How often ISRs are looked at; a lagging member goes within this after `replica.lag.time.max.ms`. Joining does not
 /// wait for it.
@@ -36,9 +37,13 @@ pub(crate) async fn run(
     let (mut isr, mut tails) = (ticker(ISR_CHECK), ticker(TAIL_CHECK));
     let mut checkpoints = ticker(CHECKPOINT);
     let mut retention = ticker(retention_interval.max(Duration::from_millis(1)));
+    let mut stragglers = stragglers::Reporter::default();
     loop {
         tokio::select! {
-            _ = isr.tick() => check_isrs(&manager),
+            _ = isr.tick() => {
+                stragglers.look(&manager);
+                check_isrs(&manager);
+            }
             _ = tails.tick() => expire_tails(&manager),
             _ = checkpoints.tick() => on_disk(&manager, checkpoint).await,
             _ = retention.tick() => on_disk(&manager, clean).await,

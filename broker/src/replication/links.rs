@@ -31,6 +31,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(80);
 /// Pause before a partition is started again that the leader does not lead (yet).
 const START_LATER: Duration = Duration::from_millis(20);
+/// How often partitions are looked for whose start the leader does not answer.
+const START_CHECK: Duration = Duration::from_secs(1);
 /// Frames to the leader that wait for the connection: the leader's reading task never stops for long.
 const FRAMES_QUEUED: usize = 16;
 
@@ -123,6 +125,16 @@ impl Links {
         }
     }
 
+    /// What throttles the replica changed: its leader holds nothing back that was to wait before.
+    pub(crate) fn start_again(&self, leader: NodeId, replica: &Replica) {
+        for kind in [StreamKind::Live, StreamKind::CatchUp] {
+            let link = self.links.lock().get(&(leader, kind)).map(Arc::clone);
+            if let Some(link) = link {
+                link.start_again(key_of(replica));
+            }
+        }
+    }
+
     /// The log of a following replica is durable up to what `progress` says.
     pub(crate) fn progress(&self, leader: NodeId, progress: &proto::FollowerProgress) {
         for kind in [StreamKind::Live, StreamKind::CatchUp] {
@@ -184,6 +196,41 @@ struct Link {
     retry: Notify,
 }
 
+/// What a session has to do at which time.
+#[derive(Debug)]
+struct Timers {
+    /// Partitions to start again; each is in it once for each answer that asked for patience.
+    later: Vec<(Instant, PartitionKey)>,
+    next_check: Instant,
+}
+
+impl Timers {
+    fn new(now: Instant) -> Self {
+        Self {
+            later: Vec::new(),
+            next_check: now + START_CHECK,
+        }
+    }
+
+    fn next(&self) -> Instant {
+        let later = self.later.iter().map(|(at, _)| *at).min();
+        later.map_or(self.next_check, |at| at.min(self.next_check))
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<PartitionKey> {
+        let due = self.later.extract_if(.., |(at, _)| *at <= now);
+        due.map(|(_, key)| key).collect()
+    }
+
+    fn check_is_due(&mut self, now: Instant) -> bool {
+        let due = self.next_check <= now;
+        if due {
+            self.next_check = now + START_CHECK;
+        }
+        due
+    }
+}
+
 #[derive(Debug, Default)]
 struct LinkState {
     wanted: HashMap<PartitionKey, Arc<Replica>>,
@@ -204,6 +251,15 @@ impl Link {
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    fn start_again(&self, key: PartitionKey) {
+        let mut state = self.state.lock();
+        if state.wanted.contains_key(&key) && !state.start.contains(&key) {
+            state.start.push(key);
+            drop(state);
+            self.wake.notify_one();
+        }
     }
 
     fn forget(&self, key: PartitionKey) {
@@ -290,32 +346,40 @@ impl Link {
             .max_encoding_message_size(rpc::limits::MESSAGE_BYTES_MAX);
         let (frames, outgoing) = mpsc::channel(FRAMES_QUEUED);
         let closed = || Box::new(Status::unavailable("the stream to the leader is closed"));
-        let mut hello = self.queued_frame(&[]);
-        hello.version = convert::PROTOCOL_VERSION;
-        hello.hello = Some(proto::FollowerHello {
-            cluster_id: self.shared.identity.cluster_id.to_string(),
-            node_id: self.shared.identity.node.0,
-            broker_epoch: self.shared.broker_epoch().0,
-            leader_node_id: self.leader.0,
-            initial_credit_bytes: CREDIT_BYTES,
-        });
-        frames.send(hello).await.map_err(|_| closed())?;
+        frames.send(self.hello()).await.map_err(|_| closed())?;
         let outgoing = ReceiverStream::new(outgoing);
         let response = match self.kind {
             StreamKind::Live => client.live(outgoing).await,
             StreamKind::CatchUp => client.catch_up(outgoing).await,
         };
         let mut incoming = response.map_err(Box::new)?.into_inner();
-        let mut later: Vec<(Instant, PartitionKey)> = Vec::new();
+        // Not before: a leader that is dead, and replaced meanwhile, is not the one to start anything at.
+        let mut frame = self.queued_frame(&[]);
+        let mut timers = Timers::new(Instant::now());
         loop {
-            let frame = self
-                .next_reply(links, &mut incoming, &mut later)
-                .await
-                .map_err(Box::new)?;
-            let Some(frame) = frame else { return Ok(()) };
             if frame != proto::FollowerFrame::default() {
                 frames.send(frame).await.map_err(|_| closed())?;
             }
+            let reply = self
+                .next_reply(links, &mut incoming, &mut timers)
+                .await
+                .map_err(Box::new)?;
+            let Some(reply) = reply else { return Ok(()) };
+            frame = reply;
+        }
+    }
+
+    fn hello(&self) -> proto::FollowerFrame {
+        proto::FollowerFrame {
+            version: convert::PROTOCOL_VERSION,
+            hello: Some(proto::FollowerHello {
+                cluster_id: self.shared.identity.cluster_id.to_string(),
+                node_id: self.shared.identity.node.0,
+                broker_epoch: self.shared.broker_epoch().0,
+                leader_node_id: self.leader.0,
+                initial_credit_bytes: CREDIT_BYTES,
+            }),
+            ..proto::FollowerFrame::default()
         }
     }
 
@@ -324,15 +388,8 @@ impl Link {
         &self,
         links: &Weak<Links>,
         incoming: &mut Streaming<proto::LeaderFrame>,
-        later: &mut Vec<(Instant, PartitionKey)>,
+        timers: &mut Timers,
     ) -> Result<Option<proto::FollowerFrame>, Status> {
-        let due = later.iter().map(|(at, _)| *at).min();
-        let pause = async {
-            match due {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             // In this order: a leader that always has more to send must not keep new partitions waiting.
             biased;
@@ -341,20 +398,41 @@ impl Link {
                 let idle = frame.stop.is_empty() && self.state.lock().wanted.is_empty();
                 Ok((!idle).then_some(frame))
             }
-            () = pause => {
+            () = tokio::time::sleep_until(timers.next()) => {
                 let now = Instant::now();
-                let keys: Vec<_> = later
-                    .extract_if(.., |(at, _)| *at <= now)
-                    .map(|(_, key)| key)
-                    .collect();
+                let mut keys = timers.due(now);
+                if timers.check_is_due(now) {
+                    keys.extend(self.overdue());
+                }
                 Ok(Some(self.queued_frame(&keys)))
             }
             message = incoming.message() => {
                 let frame = message?
                     .ok_or_else(|| Status::unavailable("the leader ended the stream"))?;
-                Ok(Some(self.handle(links, &frame, later)))
+                Ok(Some(self.handle(links, &frame, &mut timers.later)))
             }
         }
+    }
+
+    /// The partitions whose start led to nothing for too long.
+    fn overdue(&self) -> Vec<PartitionKey> {
+        let state = self.state.lock();
+        let wanted: Vec<_> = state.wanted.values().map(Arc::clone).collect();
+        drop(state);
+        let overdue: Vec<_> = wanted
+            .iter()
+            .filter(|replica| replica.start_is_overdue(self.leader))
+            .map(|replica| key_of(replica))
+            .collect();
+        if !overdue.is_empty() {
+            tracing::warn!(
+                leader = %self.leader,
+                kind = ?self.kind,
+                partitions = overdue.len(),
+                "the leader did not answer where to follow it from: asking again"
+            );
+        }
+        overdue
     }
 
     /// What is queued for the leader, and starts of `again`.
@@ -408,7 +486,7 @@ impl Link {
         let bytes = frame.blob.len() as u64;
         self.traffic.frames_in.fetch_add(1, Relaxed);
         self.traffic.batch_bytes_in.fetch_add(bytes, Relaxed);
-        let mut steps = Vec::new();
+        let (mut steps, mut allowances) = (Vec::new(), Vec::new());
         for answer in &frame.answers {
             if let Some(replica) = self.replica(&answer.topic_id, answer.partition) {
                 let step = replica.on_start_answer(answer);
@@ -425,6 +503,7 @@ impl Link {
             at += batches.len();
             if let Some(replica) = self.replica(&header.topic_id, header.partition) {
                 let step = replica.append_as_follower(header, batches);
+                allowances.extend(replica.allowance_after(batches.len()));
                 steps.push((replica, step));
             }
         }
@@ -435,6 +514,7 @@ impl Link {
         }
         let mut reply = self.take_steps(links, steps, later);
         reply.credit_bytes = bytes;
+        reply.allowances = allowances;
         reply
     }
 

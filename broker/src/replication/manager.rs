@@ -23,8 +23,8 @@ use super::directory::{Directory, Volume};
 use super::isr::{self, IsrController};
 use super::links::{Links, PeerConnector};
 use super::model::{
-    LeaderChange, LeaderHint, PartitionError, PartitionSnapshot, ProduceError, ProduceOk,
-    TopicIdPartition,
+    AppendChecks, LeaderChange, LeaderHint, PartitionError, PartitionSnapshot, ProduceError,
+    ProduceOk, TopicIdPartition,
 };
 use super::push::PeerTraffic;
 use super::replica::Replica;
@@ -261,11 +261,17 @@ impl ReplicaManager {
         timeout: Duration,
         now_ms: i64,
     ) -> Result<ProduceOk, ProduceError> {
-        self.produce_guarded(partition, records, (acks, None), timeout, now_ms)
-            .await
+        self.produce_guarded(
+            partition,
+            records,
+            (acks, AppendChecks::default()),
+            timeout,
+            now_ms,
+        )
+        .await
     }
 
-    /// As [`Self::produce`], with the guard of a transaction that was asked for ([`Self::verification`]).
+    /// As [`Self::produce`], with what is known of the batch beside the log.
     ///
     /// # Errors
     /// As [`Self::produce`], and `INVALID_TXN_STATE`.
@@ -273,7 +279,7 @@ impl ReplicaManager {
         &self,
         partition: &TopicIdPartition,
         records: Bytes,
-        (acks, guard): (i16, Option<u64>),
+        (acks, checks): (i16, AppendChecks),
         timeout: Duration,
         now_ms: i64,
     ) -> Result<ProduceOk, ProduceError> {
@@ -281,7 +287,10 @@ impl ReplicaManager {
             .find(partition)
             .ok_or_else(|| absent(self.absence(partition)))?;
         let mut prepared = prepare(records, &replica.settings(), Origin::Client, now_ms)?;
-        prepared.rule = TransactionRule::Produce { guard };
+        prepared.rule = TransactionRule::Produce {
+            guard: checks.guard,
+        };
+        prepared.is_behind_refused = checks.is_behind_refused;
         let appended = replica.append_as_leader(prepared, acks, None, now_ms)?;
         settled(&replica, appended, timeout).await
     }
@@ -370,6 +379,13 @@ impl ReplicaManager {
     #[must_use]
     pub fn peer_traffic(&self) -> Vec<(NodeId, Arc<PeerTraffic>)> {
         self.0.links.all_traffic()
+    }
+
+    /// Bytes of record batches that passed the throttles, as leader and as follower (KIP-73).
+    #[must_use]
+    pub fn throttled_bytes(&self) -> (u64, u64) {
+        let throttles = &self.0.shared.throttles;
+        (throttles.leader.passed(), throttles.follower.passed())
     }
 
     pub(crate) fn traffic(&self, node: NodeId) -> Arc<PeerTraffic> {

@@ -15,6 +15,7 @@ use super::changes::{PartitionChange, ReplicaChanges};
 use super::isr::IsrRequest;
 use super::manager::ReplicaManager;
 use super::model::TopicIdPartition;
+use super::throttle::Rates;
 
 impl ReplicaManager {
     /// Applies the metadata after `delta` (or all of it, with `None`). Nothing happens until the image has the
@@ -50,6 +51,7 @@ impl ReplicaManager {
             complete: true,
             ..ReplicaChanges::default()
         };
+        self.add_throttles(&mut changes, image);
         for topic in image.topics() {
             self.add_settings(&mut changes, image, topic);
             for (index, _) in topic.iter() {
@@ -67,6 +69,10 @@ impl ReplicaManager {
             deleted_topics: delta.topics_deleted.keys().copied().collect(),
             ..ReplicaChanges::default()
         };
+        let is_broker = |resource: &ConfigResource| !matches!(resource, ConfigResource::Topic(_));
+        if delta.configs.iter().any(is_broker) {
+            self.add_throttles(&mut changes, image);
+        }
         for id in self.topics_with_other_settings(image, delta) {
             if let Some(topic) = image.topic(id) {
                 self.add_settings(&mut changes, image, topic);
@@ -103,6 +109,11 @@ impl ReplicaManager {
             }
         }
         topics
+    }
+
+    fn add_throttles(&self, changes: &mut ReplicaChanges, image: &MetadataImage) {
+        let node = self.identity().node;
+        changes.throttles = Rates::of(image, node, self.inner().file_config());
     }
 
     fn add_settings(

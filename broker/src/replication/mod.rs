@@ -39,6 +39,8 @@ mod links;
 
 mod follow;
 
+mod throttle;
+
 mod isr;
 
 mod convert;
@@ -50,6 +52,8 @@ mod flusher;
 mod cleaner;
 
 mod housekeeping;
+
+mod stragglers;
 
 mod log_starts;
 
@@ -66,12 +70,13 @@ pub use isr::{IsrController, IsrRequest};
 pub use links::{PeerConnector, PeerError};
 pub use manager::{ManagerConfig, ReplicaManager, StartError};
 pub use model::{
-    AbortedTransaction, EpochEnd, FetchPartition, FetchPartitionData, FetchRequestModel, Isolation,
-    LeaderChange, LeaderChangeKind, LeaderHint, ListedOffset, OffsetSpec, PartitionError,
-    PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition,
+    AbortedTransaction, AppendChecks, EpochEnd, FetchPartition, FetchPartitionData,
+    FetchRequestModel, Isolation, LeaderChange, LeaderChangeKind, LeaderHint, ListedOffset,
+    OffsetSpec, PartitionError, PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition,
 };
 pub use push::PeerTraffic;
 pub use server::ReplicationService;
 pub use shared::Identity;
+pub use stragglers::Held;
 pub use transactions::{ActiveProducer, FirstSequence, Marker, TransactionRule, Verification};
 pub use validate::Origin;

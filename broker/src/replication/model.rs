@@ -54,6 +54,15 @@ pub struct LeaderHint {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// What a client's append is checked against beside the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AppendChecks {
+    /// The guard of a transaction that was asked for, see [`super::Verification`].
+    pub guard: Option<u64>,
+    /// Whether a batch before it was refused on its connection.
+    pub is_behind_refused: bool,
+}
+
 /// A produce was appended, and replicated as far as its acks ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProduceOk {

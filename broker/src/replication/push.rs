@@ -13,10 +13,12 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rpc::replication::v1 as proto;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use types::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
 
 use super::push_read::PushRead;
 use super::replica::Replica;
+use super::throttle::{LOOK_AGAIN, Pace};
 
 /// A frame is sent when its blob has this size, or when nothing more is ready. Larger ones gain nothing
 /// (`docs/internals/performance.md`).
@@ -62,6 +64,8 @@ pub(crate) struct PushStream {
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Arc<PushPartition>>,
+    /// Those that a throttle holds back, and when to look at them again.
+    held: Vec<(Instant, Arc<PushPartition>)>,
     /// Answers to starts; the follower has one start per partition outstanding, so there are never more than
     /// partitions.
     answers: Vec<proto::PartitionAnswer>,
@@ -76,7 +80,9 @@ pub(crate) struct PushPartition {
     pub(crate) session: u64,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) position: Mutex<PushPosition>,
+    /// It is in the stream's queue, ready or held.
     queued: AtomicBool,
+    held: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -91,6 +97,21 @@ pub(crate) struct PushPosition {
     pub(crate) high_watermark: Offset,
     /// The last log start that was sent.
     pub(crate) log_start: Offset,
+    /// What the follower lets come, if it throttles the partition.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl PushPosition {
+    /// So many bytes up to `next` were read; none where compaction left a hole.
+    pub(crate) fn advance(&mut self, next: Offset, bytes: usize) {
+        self.next = next;
+        if bytes > 0 {
+            self.sent = next;
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.on_sent(Instant::now(), bytes);
+        }
+    }
 }
 
 impl PushPartition {
@@ -108,7 +129,23 @@ impl PushPartition {
             leader_epoch,
             position: Mutex::new(position),
             queued: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The follower says how much it takes from now on.
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.position.lock().pace = Some(pace);
+        self.release();
+    }
+
+    /// Looks now whether it is still to be held back.
+    pub(crate) fn release(&self) {
+        if self.held.load(Ordering::Acquire) {
+            self.stream
+                .release(|_, push| std::ptr::eq(Arc::as_ptr(push), self));
+            self.stream.wake.notify_one();
         }
     }
 
@@ -179,6 +216,7 @@ impl PushStream {
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.ready.clear();
+        queue.held.clear();
         queue.answers.clear();
         drop(queue);
         self.wake.notify_one();
@@ -196,7 +234,14 @@ impl PushStream {
                     .fetch_add(bytes, Ordering::Relaxed);
                 return Some(frame);
             }
-            self.wake.notified().await;
+            let due = self.queue.lock().held.iter().map(|(at, _)| *at).min();
+            match due {
+                None => self.wake.notified().await,
+                Some(at) => {
+                    // Either way there may be something to send.
+                    let _ = tokio::time::timeout_at(at, self.wake.notified()).await;
+                }
+            }
         }
     }
 
@@ -207,6 +252,7 @@ impl PushStream {
         if self.queue.lock().closed {
             return None;
         }
+        self.release(|due, _| due <= Instant::now());
         while filling.bytes < FRAME_BYTES {
             let Some(push) = self.queue.lock().ready.pop_front() else {
                 break;
@@ -224,6 +270,10 @@ impl PushStream {
                 PushRead::Starved { position } => {
                     filling.positions.extend(position);
                     starved.push(push);
+                }
+                PushRead::Held { position, until } => {
+                    filling.positions.extend(position);
+                    self.hold(push, until);
                 }
                 PushRead::Position(position) => filling.positions.push(position),
                 PushRead::Batches {
@@ -245,6 +295,26 @@ impl PushStream {
         // is in it, too, or was in an earlier one. Batches that came first would be dropped by the follower.
         filling.answers = std::mem::take(&mut self.queue.lock().answers);
         Some(filling.into_frame())
+    }
+
+    /// A throttle lets nothing pass before `until`. It is looked at before that, too: rates and lists change.
+    fn hold(&self, push: Arc<PushPartition>, until: Instant) {
+        let mut queue = self.queue.lock();
+        if !queue.closed && !push.queued.swap(true, Ordering::AcqRel) {
+            push.held.store(true, Ordering::Release);
+            let due = until.min(Instant::now() + LOOK_AGAIN);
+            queue.held.push((due, push));
+        }
+    }
+
+    /// Makes those that are held ready of which `now` says so, in the order in which they came.
+    fn release(&self, now: impl Fn(Instant, &Arc<PushPartition>) -> bool) {
+        let mut queue = self.queue.lock();
+        let Queue { ready, held, .. } = &mut *queue;
+        for (_, push) in held.extract_if(.., |(due, push)| now(*due, push)) {
+            push.held.store(false, Ordering::Release);
+            ready.push_back(push);
+        }
     }
 
     /// Those without credit stay ready; the next grant wakes the stream.

@@ -6,11 +6,13 @@ use broker_core::partition::{AckOutcome, FollowerSession, LogPosition, Subscript
 use broker_log::{LogError, ReadOutcome, ReadPlan, RealVfs};
 use bytes::Bytes;
 use rpc::replication::v1 as proto;
+use tokio::time::Instant;
 use types::{BatchIter, ErrorCode, LeaderEpoch, Offset};
 
 use super::convert;
 use super::push::{PushPartition, PushPosition, PushStream, StreamKind};
 use super::replica::{History, Replica, State, position_of};
+use super::throttle::Pace;
 
 /// A partition further behind than this, and beyond the tail cache, goes to the catch-up stream.
 const CATCH_UP_BYTES: u64 = 8 << 20;
@@ -26,6 +28,11 @@ pub(crate) enum PushRead {
     Starved {
         position: Option<proto::LeaderPosition>,
     },
+    /// There are batches, but a throttle lets none pass before `until`; perhaps a position.
+    Held {
+        position: Option<proto::LeaderPosition>,
+        until: Instant,
+    },
     /// Only the HW or the log start moved.
     Position(proto::LeaderPosition),
     /// Batches; `more` if others follow.
@@ -38,14 +45,25 @@ pub(crate) enum PushRead {
 
 /// What is decided under the lock.
 enum Decision {
-    Done(PushRead),
+    Done {
+        read: PushRead,
+        counts: bool,
+    },
     /// Read from the file, then continue.
     File {
         plan: Box<ReadPlan<RealVfs>>,
         from: Offset,
         header: proto::PartitionBatches,
         end: Offset,
+        counts: bool,
     },
+}
+
+impl From<PushRead> for Decision {
+    fn from(read: PushRead) -> Self {
+        let counts = false;
+        Self::Done { read, counts }
+    }
 }
 
 impl Replica {
@@ -106,6 +124,7 @@ impl Replica {
                 sent: subscription.fetch_offset,
                 high_watermark,
                 log_start,
+                pace: Pace::at_start(position),
             },
         );
         Some(begin(state, Arc::new(push), outcome))
@@ -154,12 +173,16 @@ impl Replica {
             decide(&state, push, max_bytes)
         };
         match decision {
-            Decision::Done(read) => read,
+            Decision::Done { read, counts } => {
+                passed(push, &read, counts);
+                read
+            }
             Decision::File {
                 plan,
                 from,
                 header,
                 end,
+                counts,
             } => {
                 let read = tokio::task::spawn_blocking(move || {
                     Ok(match plan.outcome()? {
@@ -172,7 +195,9 @@ impl Replica {
                 .await;
                 // The task cannot panic and is never cancelled.
                 let read = read.unwrap_or(Ok(None));
-                finish(push, read, from, header, end)
+                let read = finish(push, read, from, header, end);
+                passed(push, &read, counts);
+                read
             }
         }
     }
@@ -206,53 +231,50 @@ fn is_behind(state: &State, offset: Offset, bytes: u64) -> bool {
 
 fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
     let Some(leader) = state.core.leader() else {
-        return Decision::Done(PushRead::Nothing);
+        return PushRead::Nothing.into();
     };
     if push.is_closed() || leader.leader_epoch() != push.leader_epoch {
-        return Decision::Done(PushRead::Nothing);
+        return PushRead::Nothing.into();
     }
     let mut at = push.position.lock();
     let end = state.log.log_end_offset();
-    let high_watermark = leader.high_watermark();
-    let log_start = state.log.log_start_offset();
-    let position = (high_watermark > at.high_watermark || log_start > at.log_start).then(|| {
-        proto::LeaderPosition {
-            topic_id: convert::topic_bytes(push.replica.partition.topic_id),
-            partition: push.replica.partition.partition,
-            leader_epoch: push.leader_epoch.0,
-            high_watermark: high_watermark.0,
-            log_start_offset: log_start.0,
-        }
-    });
-    at.high_watermark = high_watermark;
-    at.log_start = log_start;
+    let position = moved_position(state, push, &mut at, leader.high_watermark());
     if at.next >= end {
-        return Decision::Done(position.map_or(PushRead::Nothing, PushRead::Position));
+        return position
+            .map_or(PushRead::Nothing, PushRead::Position)
+            .into();
     }
     if max_bytes == 0 {
-        return Decision::Done(PushRead::Starved { position });
+        return PushRead::Starved { position }.into();
     }
+    let (max_bytes, counts) = match push
+        .replica
+        .may_send(leader, push.stream.peer, &mut at.pace)
+    {
+        Ok(piece) => (piece.bytes.min(max_bytes), piece.counts),
+        Err(until) => return PushRead::Held { position, until }.into(),
+    };
     let header = proto::PartitionBatches {
         topic_id: convert::topic_bytes(push.replica.partition.topic_id),
         partition: push.replica.partition.partition,
         leader_epoch: push.leader_epoch.0,
-        high_watermark: high_watermark.0,
-        log_start_offset: log_start.0,
+        high_watermark: at.high_watermark.0,
+        log_start_offset: at.log_start.0,
         fetch_offset: at.sent.0,
         ..proto::PartitionBatches::default()
     };
     if let Some((chunks, next)) = state.tail.read(at.next, end, max_bytes)
         && !chunks.is_empty()
     {
-        at.next = next;
-        at.sent = next;
         let header = described(header, &chunks);
+        at.advance(next, header.bytes as usize);
         let more = next < end;
-        return Decision::Done(PushRead::Batches {
+        let read = PushRead::Batches {
             header,
             chunks,
             more,
-        });
+        };
+        return Decision::Done { read, counts };
     }
     let from = at.next;
     match state.log.plan_read(from, max_bytes, end, true) {
@@ -261,13 +283,44 @@ fn decide(state: &State, push: &PushPartition, max_bytes: usize) -> Decision {
             from,
             header,
             end,
+            counts,
         },
-        Ok(None) => Decision::Done(PushRead::Nothing),
+        Ok(None) => PushRead::Nothing.into(),
         Err(error) => {
             drop(at);
             failed(push, &error);
-            Decision::Done(PushRead::Nothing)
+            PushRead::Nothing.into()
         }
+    }
+}
+
+/// The HW and the log start, if they are not what was sent last.
+fn moved_position(
+    state: &State,
+    push: &PushPartition,
+    at: &mut PushPosition,
+    high_watermark: Offset,
+) -> Option<proto::LeaderPosition> {
+    let log_start = state.log.log_start_offset();
+    let moved = high_watermark > at.high_watermark || log_start > at.log_start;
+    at.high_watermark = high_watermark;
+    at.log_start = log_start;
+    moved.then(|| proto::LeaderPosition {
+        topic_id: convert::topic_bytes(push.replica.partition.topic_id),
+        partition: push.replica.partition.partition,
+        leader_epoch: push.leader_epoch.0,
+        high_watermark: high_watermark.0,
+        log_start_offset: log_start.0,
+    })
+}
+
+/// What passed the leader's throttle is counted.
+fn passed(push: &PushPartition, read: &PushRead, counts: bool) {
+    if let PushRead::Batches { header, .. } = read
+        && counts
+    {
+        let throttle = &push.replica.shared.throttles.leader;
+        throttle.record(Instant::now(), header.bytes as usize);
     }
 }
 
@@ -304,10 +357,7 @@ fn finish(
         if push.is_closed() || at.next != from {
             return PushRead::Nothing;
         }
-        at.next = next;
-        if !bytes.is_empty() {
-            at.sent = next;
-        }
+        at.advance(next, bytes.len());
     }
     if push.stream.kind == StreamKind::CatchUp {
         go_live_if_near(push, next);

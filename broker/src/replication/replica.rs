@@ -13,7 +13,7 @@ use broker_core::partition::{
     Partition, PartitionConfig, PartitionRegistration, Role, RoleChange, Settlement,
 };
 use broker_log::{DeletedDir, FoundLog, Log, LogConfig, LogDir, OpenMode, RealVfs};
-use config::TopicSettings;
+use config::{ThrottledReplicas, TopicSettings};
 use parking_lot::{Mutex, MutexGuard};
 use types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
@@ -215,6 +215,15 @@ impl Replica {
 
     pub(crate) fn settings(&self) -> Arc<TopicSettings> {
         self.settings.load_full()
+    }
+
+    /// Whether the topic's configuration has this replica throttled, as leader or as follower.
+    pub(crate) fn is_listed(
+        &self,
+        list: impl FnOnce(&TopicSettings) -> &ThrottledReplicas,
+    ) -> bool {
+        let (partition, node) = (self.partition.partition, self.shared.identity.node);
+        list(&self.settings.load()).contains(partition, node.0)
     }
 
     /// Takes over changed settings of the topic.

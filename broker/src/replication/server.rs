@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::Stream;
 use rpc::replication::v1 as proto;
 use rpc::replication::v1::replication_server::{Replication, ReplicationServer};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId};
 
@@ -17,6 +18,7 @@ use super::convert::{self, PartitionKey};
 use super::manager::ReplicaManager;
 use super::push::{PushPartition, PushStream, StreamKind};
 use super::replica::Replica;
+use super::throttle::Pace;
 
 /// The frames of one stream.
 pub(crate) type FrameStream =
@@ -198,6 +200,9 @@ impl Serving {
         for position in &frame.start {
             self.start(stream, position);
         }
+        for allowed in &frame.allowances {
+            self.allow(allowed);
+        }
         if frame.credit_bytes > 0 {
             stream.grant(frame.credit_bytes);
         }
@@ -213,6 +218,16 @@ impl Serving {
                 LeaderEpoch(progress.leader_epoch),
                 convert::progress_position(progress),
             );
+            // If it is in sync now, nothing holds it back any more.
+            push.release();
+        }
+    }
+
+    fn allow(&self, allowed: &proto::PartitionAllowance) {
+        let key = convert::topic_id(&allowed.topic_id).map(|id| (id, allowed.partition));
+        let push = key.and_then(|key| self.started.get(&key));
+        if let (Some(push), Some(allowance)) = (push, &allowed.allowance) {
+            push.set_pace(Pace::new(Instant::now(), allowance));
         }
     }
 

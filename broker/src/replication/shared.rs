@@ -12,6 +12,7 @@ use super::flusher::FlushQueue;
 use super::isr::IsrRequest;
 use super::model::LeaderChange;
 use super::tail_cache::TailBudget;
+use super::throttle::Throttles;
 
 /// Who this broker is.
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<TailBudget>,
     pub(crate) isr: mpsc::Sender<IsrRequest>,
     pub(crate) flush: FlushQueue,
+    pub(crate) throttles: Throttles,
     /// Some log begins elsewhere than it is written down.
     pub(crate) log_starts: Notify,
     pub(crate) changes: broadcast::Sender<LeaderChange>,
@@ -94,6 +96,7 @@ impl Shared {
             budget: TailBudget::new(parts.tail_cache_bytes),
             isr: parts.isr,
             flush: FlushQueue::default(),
+            throttles: Throttles::default(),
             log_starts: Notify::new(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             broker_epoch: AtomicI64::new(-1),
@@ -120,6 +123,11 @@ impl Shared {
     pub(crate) fn fail(&self, error: &broker_log::LogError) {
         if matches!(error, broker_log::LogError::DiskFull { .. }) {
             tracing::warn!(%error, "the disk is full: produces are refused until there is room");
+            return;
+        }
+        if let broker_log::LogError::Records { source, .. } = error {
+            // The checksum is right, or the batch would not be here: its producer wrote it so. Whoever asked is told.
+            tracing::warn!(%error, cause = %source, "a client wrote records that nobody can read");
             return;
         }
         let mut text = error.to_string();

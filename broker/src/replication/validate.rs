@@ -31,6 +31,8 @@ pub(crate) struct Prepared {
     pub(crate) log_append_time_ms: Option<i64>,
     /// What has to be true of the producer's transaction.
     pub(crate) rule: TransactionRule,
+    /// A batch before it was refused on its connection ([`broker_core::partition::RefusedBatches`]).
+    pub(crate) is_behind_refused: bool,
 }
 
 /// Checks `records` against the settings; `now_ms` is the wall clock.
@@ -88,6 +90,7 @@ pub(crate) fn prepare(
             Origin::Client => TransactionRule::Produce { guard: None },
             Origin::Coordinator => TransactionRule::Free,
         },
+        is_behind_refused: false,
     })
 }
 

@@ -1,6 +1,7 @@
 //! How does the YAML of a folder become true on this machine?
 
 mod apply;
+mod controllers;
 mod manifests;
 mod report;
 mod screen;

@@ -38,6 +38,8 @@ keys! {
     delete_topic_enable: bool = "delete.topic.enable" Some("true"), Any, Static, Effective;
     /// The most bytes a fetch returns whatever the client asks for.
     fetch_max_bytes: i32 = "fetch.max.bytes" Some("57671680"), AtLeast(1024), Static, Effective;
+    /// The most bytes a second that this broker's throttled replicas take while they are not in sync (KIP-73).
+    follower_replication_throttled_rate: i64 = "follower.replication.throttled.rate" Some("9223372036854775807"), AtLeast(0), PerBroker, Effective;
     /// The assignors that members of consumer groups (KIP-848) may choose; the first is the default.
     group_consumer_assignors: ConsumerAssignors = "group.consumer.assignors" Some("uniform,range"), ListOf(CONSUMER_ASSIGNORS), Static, Effective;
     /// How often a member of a consumer group is told to send a heartbeat.
@@ -56,6 +58,8 @@ keys! {
     group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms" Some("6000"), AtLeast(1), Static, Effective;
     /// How often the controller looks for leaders that are not the preferred replica.
     leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds" Some("300"), AtLeast(1), Static, Effective;
+    /// The most bytes a second that this broker, as leader, sends to throttled replicas that are not in sync (KIP-73).
+    leader_replication_throttled_rate: i64 = "leader.replication.throttled.rate" Some("9223372036854775807"), AtLeast(0), PerBroker, Effective;
     /// How long a cleaner waits when no log is dirty enough, or when it could not clean one.
     log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms" Some("15000"), AtLeast(0), Static, Effective;
     /// The most bytes of all cleaners' offset maps together, 24 for each key. A cleaner takes as much as the keys of its

@@ -64,6 +64,8 @@ pub enum Validator {
     OneOf(&'static [&'static str]),
     /// A list of these texts, not empty.
     ListOf(&'static [&'static str]),
+    /// `*`, or a list of `partition:broker`.
+    Replicas,
 }
 
 /// When a change of a broker key takes effect (KIP-226).
@@ -270,7 +272,11 @@ impl Validator {
         let (min, max) = match self {
             Self::AtLeast(min) => (min, i64::MAX),
             Self::Between(min, max) => (min, max),
-            Self::Any | Self::BetweenDouble(..) | Self::OneOf(_) | Self::ListOf(_) => return Ok(()),
+            Self::Any
+            | Self::BetweenDouble(..)
+            | Self::OneOf(_)
+            | Self::ListOf(_)
+            | Self::Replicas => return Ok(()),
         };
         if value < min {
             Err(format!("Value must be at least {min}"))
@@ -304,8 +310,12 @@ impl Validator {
     }
 
     fn check_list(self, text: &str) -> Result<(), String> {
-        let Self::ListOf(known) = self else {
-            return Ok(());
+        let known = match self {
+            Self::ListOf(known) => known,
+            Self::Replicas if parse_replicas(text).is_none() => {
+                return Err("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...".to_owned());
+            }
+            _ => return Ok(()),
         };
         let items = split_list(text);
         if items.is_empty() {
@@ -333,6 +343,24 @@ pub fn split_list(text: &str) -> Vec<&str> {
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .collect()
+}
+
+/// The `(partition, broker)` of a list of replicas; no list stands for all of them.
+pub(crate) fn parse_replicas(text: &str) -> Option<Option<Vec<(i32, i32)>>> {
+    if text.trim() == "*" {
+        return Some(None);
+    }
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    };
+    let replica = |item: &&str| {
+        let (partition, broker) = item.split_once(':')?;
+        Some((number(partition)?, number(broker)?))
+    };
+    let items = split_list(text);
+    let replicas: Option<Vec<_>> = items.iter().map(replica).collect();
+    replicas.map(Some)
 }
 
 pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
@@ -384,6 +412,16 @@ mod tests {
         assert_eq!(nearest("retention.mss", names), Some("retention.ms"));
         assert_eq!(nearest("retentoin.ms", names), Some("retention.ms"));
         assert_eq!(nearest("colour", names), None);
+    }
+
+    #[test]
+    fn replicas_are_all_or_pairs_of_numbers() {
+        for good in ["", "*", "0:1", " 0:1, 12:3 ,"] {
+            assert_eq!(Validator::Replicas.check_list(good), Ok(()), "{good}");
+        }
+        for bad in ["0", "0:1,*", "a:1", "0:-1", "0:1:2", "none"] {
+            assert!(Validator::Replicas.check_list(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ unknown keys are refused with the nearest known name.
 #[must_use]
 pub fn reference_markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
-    page.push_str("\n## Broker keys\n\nSet in `config` of a broker's file or of a `KafkaCluster`. `read-only` keys take effect at start, `cluster-wide` ones at once.\n\n");
+    page.push_str("\n## Broker keys\n\nSet in `config` of a broker's file or of a `KafkaCluster`. `read-only` keys take effect at start, the others at once.\n\n");
     effective(&mut page, broker_keys::EFFECTIVE, true);
     page.push_str("\n### Broker keys that are refused\n\n");
     refused(&mut page, broker_keys::NOT_EFFECTIVE);
@@ -85,6 +85,7 @@ fn values(validator: Validator) -> String {
         Validator::Between(min, max) => format!("{min} to {max}"),
         Validator::BetweenDouble(min, max) => format!("{min} to {max}"),
         Validator::OneOf(known) => known.join(", "),
+        Validator::Replicas => "`*` or list of `partition:broker`".to_owned(),
         Validator::ListOf(known) => format!("list of {}", known.join(", ")),
     }
 }

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::key::{ConfigKey, KeyError, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
-use crate::value::{CleanupPolicy, CompressionType, TimestampType, keys};
+use crate::value::{CleanupPolicy, CompressionType, ThrottledReplicas, TimestampType, keys};
 
 use Support::{Effective, OnlyDefault, Refused};
-use Validator::{Any, AtLeast, Between, BetweenDouble, ListOf, OneOf};
+use Validator::{Any, AtLeast, Between, BetweenDouble, ListOf, OneOf, Replicas};
 
 const NO_TIERED_STORAGE: &str = "tiered storage is not implemented";
-const NO_THROTTLE: &str = "replication throttles are not implemented yet";
 const CODEC_LEVEL: &str = "the level of a codec cannot be set yet";
 const USE_DURABILITY: &str =
     "flushing is chosen for a whole broker by `durability: replicated` or `durability: fsync`";
@@ -41,12 +40,18 @@ keys! {
     /// How long a tombstone is kept after it was first compacted, so that readers learn of the deletion.
     delete_retention_ms: i64 = "delete.retention.ms" Some("86400000"), AtLeast(0), ClusterWide, Effective,
         from &[("log.cleaner.delete.retention.ms", 1)];
+    /// Replicas that take no more than their broker's `follower.replication.throttled.rate` while they are not in sync:
+    /// `*` or a list of `partition:broker` (KIP-73).
+    follower_replication_throttled_replicas: ThrottledReplicas = "follower.replication.throttled.replicas" Some(""), Replicas, ClusterWide, Effective;
     /// How long a deleted segment's files stay on disk, renamed to `.deleted`.
     file_delete_delay_ms: i64 = "file.delete.delay.ms" Some("60000"), AtLeast(0), ClusterWide, Effective,
         from &[("log.segment.delete.delay.ms", 1)];
     /// Bytes of log between two entries of the offset index.
     index_interval_bytes: i32 = "index.interval.bytes" Some("4096"), AtLeast(0), ClusterWide, Effective,
         from &[("log.index.interval.bytes", 1)];
+    /// Leaders that send no more than their broker's `leader.replication.throttled.rate` to replicas that are not in sync:
+    /// `*` or a list of `partition:broker` (KIP-73).
+    leader_replication_throttled_replicas: ThrottledReplicas = "leader.replication.throttled.replicas" Some(""), Replicas, ClusterWide, Effective;
     /// Age at which records are compacted whatever the dirty ratio; a compacted topic's segments are rolled at this age at
     /// the latest (KIP-354).
     max_compaction_lag_ms: i64 = "max.compaction.lag.ms" Some("9223372036854775807"), AtLeast(1), ClusterWide, Effective,
@@ -110,10 +115,6 @@ keys! {
     /// Time after which the log is flushed.
     flush_ms: i64 = "flush.ms" Some("9223372036854775807"), AtLeast(0), ClusterWide, OnlyDefault(USE_DURABILITY),
         from &[("log.flush.interval.ms", 1)];
-    /// Replicas whose fetches are throttled on the follower (KIP-73).
-    follower_replication_throttled_replicas: String = "follower.replication.throttled.replicas" Some(""), Any, ClusterWide, OnlyDefault(NO_THROTTLE);
-    /// Replicas whose fetches are throttled on the leader (KIP-73).
-    leader_replication_throttled_replicas: String = "leader.replication.throttled.replicas" Some(""), Any, ClusterWide, OnlyDefault(NO_THROTTLE);
     /// Whether segment files are allocated at full size.
     preallocate: bool = "preallocate" Some("false"), Any, ClusterWide, OnlyDefault("files grow as they are written"),
         from &[("log.preallocate", 1)];

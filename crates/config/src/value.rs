@@ -1,6 +1,6 @@
 //! How does the text of a configuration value become a typed one?
 
-use crate::key::{ConfigKey, KeyError, KeyType, parse_bool, split_list};
+use crate::key::{ConfigKey, KeyError, KeyType, parse_bool, parse_replicas, split_list};
 
 /// A type that configuration values are read into.
 pub trait ConfigValue: Sized {
@@ -128,6 +128,34 @@ impl ConfigValue for ConsumerAssignors {
     fn read(text: &str) -> Option<Self> {
         let names = split_list(text).into_iter().map(str::to_owned);
         Some(Self(names.collect()))
+    }
+}
+
+/// `*.replication.throttled.replicas` of a topic (KIP-73).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ThrottledReplicas {
+    /// All of the topic.
+    All,
+    /// These, by partition and broker.
+    Listed(Vec<(i32, i32)>),
+}
+
+impl ThrottledReplicas {
+    /// Whether the replica of `partition` on `broker` is one of them.
+    #[must_use]
+    pub fn contains(&self, partition: i32, broker: i32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(replicas) => replicas.contains(&(partition, broker)),
+        }
+    }
+}
+
+impl ConfigValue for ThrottledReplicas {
+    const KIND: KeyType = KeyType::List;
+
+    fn read(text: &str) -> Option<Self> {
+        Some(parse_replicas(text)?.map_or(Self::All, Self::Listed))
     }
 }
 

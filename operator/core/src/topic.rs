@@ -109,6 +109,12 @@ pub enum Impossible {
     },
 }
 
+/// Keys that tools set for the time of a reassignment and take away again (KIP-73): no drift.
+const OF_TOOLS: &[&str] = &[
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+];
+
 /// Compares the wish with the world. `None` means that the topic does not exist.
 #[must_use]
 pub fn changes(wanted: &ValidatedTopic, observed: Option<&ObservedTopic>) -> Changes {
@@ -143,7 +149,7 @@ pub fn changes(wanted: &ValidatedTopic, observed: Option<&ObservedTopic>) -> Cha
     changes.unset = observed
         .config
         .keys()
-        .filter(|key| !wanted.config.contains_key(*key))
+        .filter(|key| !wanted.config.contains_key(*key) && !OF_TOOLS.contains(&key.as_str()))
         .cloned()
         .collect();
     changes
@@ -242,6 +248,16 @@ mod tests {
             BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())])
         );
         assert_eq!(changes.unset, ["segment.ms"]);
+    }
+
+    #[test]
+    fn the_throttled_replicas_of_a_reassignment_are_left_to_its_tool() {
+        let (key, list) = (OF_TOOLS[0], "0:1,1:2");
+        let left = changes(&wanted(None, &[]), Some(&observed(2, 3, &[(key, list)])));
+        assert!(left.is_empty(), "{left:?}");
+        let own = wanted(None, &[(key, "*")]);
+        let set = changes(&own, Some(&observed(2, 3, &[(key, list)]))).set;
+        assert_eq!(set, BTreeMap::from([(key.to_owned(), "*".to_owned())]));
     }
 
     #[test]

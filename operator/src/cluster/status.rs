@@ -108,6 +108,7 @@ pub(super) async fn failed(
 ) -> Result<(), Error> {
     let reason = match error {
         Error::Build(_) => "BuildFailed",
+        Error::Panicked(_) => "InternalError",
         Error::Dereference(_)
         | Error::Children(_)
         | Error::Claim { .. }

@@ -273,12 +273,7 @@ impl Machine {
         set: &StatefulSet,
         claim: &PersistentVolumeClaim,
     ) -> Result<(), kube::Error> {
-        let policy = set
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
-        let goes =
-            policy.and_then(|policy| policy.when_deleted.as_deref()) == Some(names::CLAIMS_GO);
+        let goes = claims_go(set);
         let uid = set.uid().unwrap_or_default();
         let mut owners = claim.owner_references().to_vec();
         let there = owners.len();
@@ -405,7 +400,19 @@ fn cluster_of(object: &impl kube::Resource) -> (String, String) {
     )
 }
 
+/// Whether the claims of a set go with it.
+fn claims_go(set: &StatefulSet) -> bool {
+    let policy = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+    policy.and_then(|policy| policy.when_deleted.as_deref()) == Some(names::CLAIMS_GO)
+}
+
+/// The claim is owned from its first moment on, as in local mode. (Kubernetes adds the owner in a second request: a set that goes between
+/// the two leaves an empty claim.)
 fn claim_of(set: &StatefulSet, name: &str) -> PersistentVolumeClaim {
+    let owner = set.controller_owner_ref(&()).filter(|_| claims_go(set));
     let template = set
         .spec
         .as_ref()
@@ -416,6 +423,7 @@ fn claim_of(set: &StatefulSet, name: &str) -> PersistentVolumeClaim {
             name: Some(name.to_owned()),
             namespace: set.namespace(),
             labels: template.metadata.labels,
+            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: template.spec,

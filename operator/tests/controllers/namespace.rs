@@ -185,11 +185,26 @@ impl Namespace {
             }
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "{}: cluster {cluster} is left with {found:?}",
-                self.place()
+                "{}: cluster {cluster} is left with {found:?}, volumes {}",
+                self.place(),
+                self.owners_of_claims().await,
             );
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// For a message: who owns each claim, and whether it is going.
+    async fn owners_of_claims(&self) -> String {
+        let claims = self.list::<PersistentVolumeClaim>().await;
+        let owners = claims.iter().map(|claim| {
+            let metadata = &claim.metadata;
+            json!({
+                "name": metadata.name, "owners": metadata.owner_references, "finalizers": metadata.finalizers,
+                "deletionTimestamp": metadata.deletion_timestamp,
+            })
+            .to_string()
+        });
+        owners.collect::<Vec<_>>().join(", ")
     }
 
     /// Waits until something holds that is no object of the API.

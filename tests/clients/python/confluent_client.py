@@ -112,11 +112,13 @@ def transact(bootstrap, source, target, group, transactions):
     consumer.close()
 
 
-def steady(bootstrap, topic, prefix, rate, seconds, out):
-    """RATE records a second for SECONDS; OUT gets `value partition offset time` for every acked record."""
-    rate, seconds = int(rate), float(seconds)
+def steady(bootstrap, topic, prefix, rate, seconds, out, size=0):
+    """RATE records a second for SECONDS; OUT gets `value partition offset time` for every acked record. Values are filled
+    up with spaces to SIZE bytes."""
+    rate, seconds, size = int(rate), float(seconds), int(size)
     producer = Producer({
         "bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5,
+        "batch.size": 16384 if size else 1000000,
         "message.timeout.ms": 60000, "socket.connection.setup.timeout.ms": 3000,
         "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200,
         "topic.metadata.refresh.fast.interval.ms": 50,
@@ -128,14 +130,16 @@ def steady(bootstrap, topic, prefix, rate, seconds, out):
             if error:
                 failed.append(str(error))
             else:
-                acks.write(f"{message.value().decode()} {message.partition()} {message.offset()} {time.monotonic():.6f}\n")
+                value = message.value().decode().rstrip()
+                acks.write(f"{value} {message.partition()} {message.offset()} {time.monotonic():.6f}\n")
 
         start, n = time.monotonic(), 0
         while time.monotonic() - start < seconds:
             due = int((time.monotonic() - start) * rate)
             while n < due:
                 try:
-                    producer.produce(topic, f"{prefix}-{n}".encode(), key=str(n % 64).encode(), on_delivery=delivered)
+                    value = f"{prefix}-{n}".ljust(size)
+                    producer.produce(topic, value.encode(), key=str(n % 64).encode(), on_delivery=delivered)
                     n += 1
                 except BufferError:
                     producer.poll(0.01)
@@ -165,7 +169,7 @@ def dump(bootstrap, topic):
                 if message.error().retriable() or message.error().code() == KafkaError._PARTITION_EOF:
                     continue
                 fail(str(message.error()))
-            print(message.value().decode(), message.partition(), message.offset())
+            print(message.value().decode().rstrip(), message.partition(), message.offset())
             at = message.offset() + 1
     consumer.close()
 

@@ -66,9 +66,6 @@ class Run:
         return thread
 
 
-# A producer that a partition does not know may begin there with any sequence number, as in Apache Kafka; so librdkafka, which takes a
-# batch for written when a later one is, can be wrong about the first of several in flight. Each producer therefore begins with one
-# record to each partition, and waits for it.
 class Sender:
     """One instance of a producer: numbers its records and writes down what became of them."""
 
@@ -101,9 +98,6 @@ def idempotent(run, name):
         if sender is None:
             sender = Sender(run, f"{name}.{instance}", enable_idempotence=True, message_timeout_ms=60000)
             instance += 1
-            for partition in range(PARTITIONS):
-                sender.send(partition)
-            sender.producer.flush(60)
         try:
             while due < (time.monotonic() - started) * RATE:
                 sender.send(chance.randrange(PARTITIONS))
@@ -131,14 +125,12 @@ def patiently(run, act):
 
 def transaction(run, sender, chance, txn):
     """One transaction; its outcome, and whether the producer can go on."""
-    producer, abort, first = sender.producer, chance.random() < 0.35, sender.number == 0
+    producer, abort = sender.producer, chance.random() < 0.35
     try:
         producer.begin_transaction()
-        for n in range(PARTITIONS if first else chance.randrange(1, 9)):
-            sender.send(n if first else chance.randrange(PARTITIONS), txn=txn)
+        for _ in range(chance.randrange(1, 9)):
+            sender.send(chance.randrange(PARTITIONS), txn=txn)
             producer.poll(0)
-        if first:
-            producer.flush(15)
         if not abort:
             patiently(run, lambda: producer.commit_transaction(15))
             return "committed", True
@@ -252,7 +244,7 @@ def assigned(run, name):
             break
         # Some records once more: they must be the same.
         back_at = time.monotonic() + 5 + chance.random() * 10
-        positions = {p: max(0, at - chance.randrange(500)) for p, at in reader.at.items()}
+        positions = {p: max(0, reader.at.get(p, 0) - chance.randrange(500)) for p in range(PARTITIONS)}
     reader.finish()
     consumer.close()
 

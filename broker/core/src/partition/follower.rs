@@ -69,8 +69,14 @@ pub struct Follower {
     leader_high_watermark: Offset,
     /// The subscription whose answer is awaited or was accepted.
     session: u64,
+    /// When that subscription was sent.
+    subscribed_ms: i64,
     matched: bool,
 }
+
+/// A subscription is answered within a round trip. One without an answer for this long is sent again: whatever became
+/// of it, a member of the ISR that does not follow holds the HW back for all of `replica.lag.time.max.ms`.
+const ANSWER_OVERDUE_MS: i64 = 2_000;
 
 impl Follower {
     /// A follower as `registration` says, with the local log and the HW known so far.
@@ -88,6 +94,7 @@ impl Follower {
             high_watermark: HighWatermark::new(high_watermark),
             leader_high_watermark: high_watermark,
             session: 0,
+            subscribed_ms: i64::MAX,
             matched: false,
         }
     }
@@ -135,9 +142,16 @@ impl Follower {
 
     /// A subscription is sent as `session`, which is larger than all before it. Answers to earlier ones say nothing
     /// about the log as it is now: acting on a late "diverging" would cut off what was replicated since.
-    pub const fn on_subscribing(&mut self, session: u64) {
+    pub const fn on_subscribing(&mut self, now_ms: i64, session: u64) {
         self.session = session;
+        self.subscribed_ms = now_ms;
         self.matched = false;
+    }
+
+    /// Whether a subscription was sent and led to nothing for too long.
+    #[must_use]
+    pub const fn is_overdue(&self, now_ms: i64) -> bool {
+        !self.matched && now_ms.saturating_sub(self.subscribed_ms) >= ANSWER_OVERDUE_MS
     }
 
     /// The leader answered the subscription `session`, made in `leader_epoch`. `history` is that of the local log.

@@ -33,6 +33,8 @@ pub struct ReplicaProgress {
     pub broker_epoch: Option<BrokerEpoch>,
     /// Its subscription, so that acks of an earlier one are told apart; `None` while it has none.
     pub session: Option<u64>,
+    /// The newest subscription of that incarnation, also when it has ended.
+    newest_session: u64,
     /// Whether the controller would accept it (not fenced, not shutting down).
     eligible: bool,
     /// Our LEO and the time at its last ack: reaching that LEO later proves it was caught up then.
@@ -49,10 +51,19 @@ impl ReplicaProgress {
             last_caught_up_ms,
             broker_epoch: None,
             session: None,
+            newest_session: 0,
             eligible: true,
             last_ack: None,
             refused_until_ms: i64::MIN,
         }
+    }
+
+    /// Whether a subscription is older than one that was accepted: of an earlier incarnation, or late, from a stream that
+    /// the follower has left. Taken up, it would end the one that the follower believes in, and nothing would be sent any
+    /// more to a follower that waits for it.
+    fn is_before(&self, late: &Subscription) -> bool {
+        let newest = self.broker_epoch.map(|epoch| (epoch, self.newest_session));
+        newest > Some((late.broker_epoch, late.session))
     }
 
     fn is_in(&self, session: &FollowerSession) -> bool {
@@ -130,8 +141,21 @@ pub enum SubscriptionAnswer {
     },
     /// Another leader epoch.
     Fenced(EpochFence),
-    /// The node is not a replica of this partition, or an older incarnation of it.
+    /// The node is not a replica of this partition, or an older incarnation of it, or has subscribed anew since.
     NotAReplica,
+}
+
+/// A member of the ISR that lacks records, so that the HW waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Straggler {
+    /// Its node.
+    pub node: NodeId,
+    /// For how long it has not held everything. After `replica.lag.time.max.ms` the controller is asked to drop it.
+    pub behind_ms: i64,
+    /// Its LEO as far as known.
+    pub log_end: Option<Offset>,
+    /// Whether it follows at present.
+    pub subscribed: bool,
 }
 
 /// What changed through a follower's progress.
@@ -277,6 +301,20 @@ impl Leader {
         &self.followers
     }
 
+    /// Whom the HW waits for.
+    pub fn stragglers(&self, now_ms: i64) -> impl Iterator<Item = Straggler> + '_ {
+        let end = self.log.end;
+        self.followers
+            .iter()
+            .filter(move |f| self.isr.maximal_contains(f.node) && f.log_end != Some(end))
+            .map(move |f| Straggler {
+                node: f.node,
+                behind_ms: now_ms.saturating_sub(f.last_caught_up_ms),
+                log_end: f.log_end,
+                subscribed: f.session.is_some(),
+            })
+    }
+
     /// `min.insync.replicas`, capped at the number of replicas; those that a reassignment is still adding do not raise
     /// the cap, or what was writable would not be until they are in sync.
     #[must_use]
@@ -379,7 +417,7 @@ impl Leader {
         let Some(follower) = self.follower(subscription.node) else {
             return SubscriptionAnswer::NotAReplica;
         };
-        if follower.broker_epoch > Some(subscription.broker_epoch) {
+        if follower.is_before(subscription) {
             return SubscriptionAnswer::NotAReplica;
         }
         let position = subscription.fetch_offset;
@@ -402,6 +440,7 @@ impl Leader {
         }
         follower.broker_epoch = Some(subscription.broker_epoch);
         follower.session = Some(subscription.session);
+        follower.newest_session = subscription.session;
         follower.last_ack = None;
         // A follower that lost its tail in a crash may come back with a smaller LEO.
         follower.log_end = None;
@@ -586,10 +625,21 @@ impl Leader {
         let counted = self
             .followers
             .iter()
-            .filter(|f| self.isr.maximal_contains(f.node) || self.holds_back(now_ms, f))
+            .filter(|f| self.counts(now_ms, f))
             .map(|f| f.log_end);
         let candidate = smallest(self.durable_end, counted)?;
         self.high_watermark.advance(candidate)
+    }
+
+    /// Whether the HW waits for that follower: it is in sync, or about to be.
+    #[must_use]
+    pub fn waits_for(&self, now_ms: i64, node: NodeId) -> bool {
+        let mut followers = self.followers.iter();
+        followers.any(|f| f.node == node && self.counts(now_ms, f))
+    }
+
+    fn counts(&self, now_ms: i64, follower: &ReplicaProgress) -> bool {
+        self.isr.maximal_contains(follower.node) || self.holds_back(now_ms, follower)
     }
 
     fn follower(&mut self, node: NodeId) -> Option<&mut ReplicaProgress> {

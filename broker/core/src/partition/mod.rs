@@ -28,6 +28,8 @@ pub mod leader;
 
 pub mod follower;
 
+pub mod refused;
+
 #[cfg(test)]
 mod tests;
 
@@ -39,9 +41,10 @@ pub use follower::{BatchVerdict, Follower, SubscribeVerdict, Truncation};
 pub use high_watermark::HighWatermarkMove;
 pub use isr::{AlterPartitionAnswer, AlterPartitionProposal, IsrMember};
 pub use leader::{
-    AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Subscription,
-    SubscriptionAnswer,
+    AckOutcome, FollowerSession, Leader, ProduceRefusal, ReplicaProgress, Settlement, Straggler,
+    Subscription, SubscriptionAnswer,
 };
+pub use refused::{RefusedBatches, SentBatch};
 pub use registration::PartitionRegistration;
 
 /// What a partition needs to know of its configuration.

@@ -136,6 +136,7 @@ fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     let mut leader = leader(1, &[0]);
     leader.advance_high_watermark(0);
     assert_eq!(leader.high_watermark(), Offset(10));
+    assert!(!leader.waits_for(1, NodeId(1)));
     subscribe(&mut leader, 1, 10);
     let proposal = leader.propose_expansion(2).expect("node 1 is in sync");
     assert_eq!(proposal.isr.len(), 2);
@@ -143,9 +144,11 @@ fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     leader.on_unsubscribe(3, session(1, 1));
     leader.on_append(4, Offset(20));
     assert_eq!(leader.high_watermark(), Offset(10));
+    assert!(leader.waits_for(4, NodeId(1)));
     let refused = AlterPartitionAnswer::Refused(ErrorCode::IneligibleReplica);
     let moved = leader.on_alter_partition_answer(5, proposal.partition_epoch, &refused);
     assert_eq!(moved.map(|moved| moved.to), Some(Offset(20)));
+    assert!(!leader.waits_for(5, NodeId(1)));
 }
 
 #[test]
@@ -217,6 +220,46 @@ fn an_idle_member_of_the_isr_is_not_lagging_and_a_silent_one_is() {
     let answer = AlterPartitionAnswer::Committed(committed);
     let moved = leader.on_alter_partition_answer(60 * LAG_MS, proposal.partition_epoch, &answer);
     assert_eq!(moved.map(|moved| moved.to), Some(Offset(11)));
+}
+
+#[test]
+fn a_subscription_that_comes_late_does_not_end_the_newer_one() {
+    let mut leader = leader(1, &[0, 1]);
+    leader.on_subscribe(1, &subscription(1, 7, 10, 3), &history());
+    let late = subscription(1, 6, 10, 3);
+    let answer = leader.on_subscribe(2, &late, &history());
+    assert_eq!(answer, SubscriptionAnswer::NotAReplica);
+    assert_eq!(leader.on_unsubscribe(3, late.session()), None);
+    assert_eq!(leader.followers()[0].session, Some(7));
+    // Nor one that has ended meanwhile: its stream is gone, and that of the late one went before it.
+    leader.on_unsubscribe(4, session(1, 7));
+    let answer = leader.on_subscribe(5, &late, &history());
+    assert_eq!(answer, SubscriptionAnswer::NotAReplica);
+    // A process that was restarted counts from one.
+    let restarted = Subscription {
+        broker_epoch: BrokerEpoch(2),
+        ..subscription(1, 1, 10, 3)
+    };
+    let answer = leader.on_subscribe(6, &restarted, &history());
+    assert!(matches!(answer, SubscriptionAnswer::Accepted { .. }));
+}
+
+#[test]
+fn those_that_the_high_watermark_waits_for_are_named_with_the_time() {
+    let mut leader = leader(1, &[0, 1, 2]);
+    subscribe(&mut leader, 1, 10);
+    let waits = |leader: &Leader, now_ms| -> Vec<_> {
+        let all = leader.stragglers(now_ms);
+        all.map(|s| (s.node.0, s.behind_ms, s.log_end, s.subscribed))
+            .collect()
+    };
+    assert_eq!(waits(&leader, 50), [(2, 50, None, false)]);
+    subscribe(&mut leader, 2, 10);
+    assert_eq!(waits(&leader, 60), []);
+    leader.on_append(70, Offset(12));
+    ack(&mut leader, 71, 1, 12);
+    let behind = (2, 30, Some(Offset(10)), true);
+    assert_eq!(waits(&leader, 100), [behind]);
 }
 
 #[test]
@@ -441,7 +484,7 @@ fn a_matched_follower_never_truncates() {
 fn a_late_answer_to_an_earlier_subscription_changes_nothing() {
     let own = epochs(&[(1, 0), (3, 6)], 10);
     let mut follower = follower();
-    follower.on_subscribing(8);
+    follower.on_subscribing(0, 8);
     let late = SubscriptionAnswer::Diverging(Diverging {
         epoch: LeaderEpoch(1),
         end_offset: Offset(2),
@@ -450,6 +493,21 @@ fn a_late_answer_to_an_earlier_subscription_changes_nothing() {
     assert_eq!(verdict, SubscribeVerdict::Ignore);
     let now = follower.on_answer(LeaderEpoch(5), 8, &late, &own);
     assert_eq!(now, SubscribeVerdict::Truncate(Truncation::To(Offset(2))));
+}
+
+#[test]
+fn a_subscription_without_an_answer_is_overdue_after_two_seconds_and_a_matched_one_never() {
+    let own = epochs(&[(1, 0), (3, 6)], 10);
+    let mut follower = follower();
+    assert!(!follower.is_overdue(1_000_000), "none was sent yet");
+    follower.on_subscribing(1_000, 8);
+    assert!(!follower.is_overdue(2_999));
+    assert!(follower.is_overdue(3_000));
+    follower.on_subscribing(3_000, 9);
+    assert!(!follower.is_overdue(3_001), "it was sent again");
+    follower.on_answer(LeaderEpoch(5), 9, &accepted(10, 3), &own);
+    assert!(follower.is_matched());
+    assert!(!follower.is_overdue(1_000_000));
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Node {
             return;
         };
         self.session += 1;
-        follower.on_subscribing(self.session);
+        follower.on_subscribing(0, self.session);
         effects.send.push((
             leader,
             Message::Start(Subscription {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use broker_core::partition::SentBatch;
 use bytes::Bytes;
 use futures::future::join_all;
-use types::{ErrorCode, TopicId};
+use types::{BatchHeader, ErrorCode, TopicId};
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -74,13 +75,14 @@ async fn topic_response(
         Some(code) => Err(code),
         None => resolve(&image, cx.version >= IDS_SINCE, &topic.name, topic.topic_id),
     };
+    let name = (topic.name.as_str(), topic.topic_id);
     let partitions = topic.partition_data.into_iter().map(|data| {
         let index = data.index;
         let target = target.map(|topic| partition_of(topic, index));
         async move {
             (
                 index,
-                partition_result(cx, target, data, (acks, guards), timeout).await,
+                in_order(cx, name, target, data, (acks, guards), timeout).await,
             )
         }
     });
@@ -106,11 +108,40 @@ async fn topic_response(
     (response, hints)
 }
 
+/// Lets no batch of an idempotent producer pass one before it that was refused on this connection. What is asked and noted here
+/// happens before the first wait, or after the append: in the order of the requests.
+async fn in_order(
+    cx: &RequestContext,
+    topic: (&str, TopicId),
+    target: Result<TopicIdPartition, ErrorCode>,
+    data: PartitionProduceData,
+    (acks, guards): (i16, &Guards),
+    timeout: Duration,
+) -> Result<ProduceOk, ProduceError> {
+    let records = data.records.as_ref();
+    let header = records.and_then(|records| BatchHeader::parse(records).ok());
+    let sent = header.and_then(|header| SentBatch::new(topic, data.index, &header));
+    let Some(sent) = sent else {
+        return partition_result(cx, target, data, (acks, false), guards, timeout).await;
+    };
+    let refused = &cx.peer.refused;
+    let is_behind = refused.lock().is_behind_refused(&sent);
+    let result = partition_result(cx, target, data, (acks, is_behind), guards, timeout).await;
+    match &result {
+        Ok(_) => refused.lock().on_appended(&sent),
+        Err(error) if error.code.is_retriable() => refused.lock().on_refused(&sent),
+        // The client does not send it again.
+        Err(_) => {}
+    }
+    result
+}
+
 async fn partition_result(
     cx: &RequestContext,
     target: Result<TopicIdPartition, ErrorCode>,
     data: PartitionProduceData,
-    (acks, guards): (i16, &Guards),
+    acks: (i16, bool),
+    guards: &Guards,
     timeout: Duration,
 ) -> Result<ProduceOk, ProduceError> {
     let target = target.map_err(|code| ProduceError::new(code, code.name()))?;

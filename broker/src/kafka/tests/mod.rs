@@ -4,6 +4,7 @@ mod admin;
 mod connection;
 mod consumer_groups;
 mod fake;
+mod idempotence;
 mod reassignment;
 mod semantics;
 mod solo;

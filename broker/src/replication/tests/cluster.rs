@@ -36,11 +36,20 @@ impl PeerConnector for Ports {
         let failed = |reason: String| PeerError { node, reason };
         let port = self.0.lock().get(&node).copied();
         let port = port.ok_or_else(|| failed("no address".to_owned()))?;
-        Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
+        // As the broker's own connector: whether anybody listens shows when the channel is used.
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"));
+        Ok(endpoint
             .map_err(|error| failed(error.to_string()))?
-            .connect()
-            .await
-            .map_err(|error| failed(error.to_string()))
+            .connect_lazy())
+    }
+}
+
+impl Ports {
+    /// The node's process died, or never ran: its host answers that nobody listens.
+    pub(super) fn refuse(&self, node: i32) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        self.0.lock().insert(NodeId(node), port);
     }
 }
 
@@ -94,12 +103,18 @@ impl Controller {
 
     /// Tells `nodes` (all of them, if none are given) of the partition as it is.
     pub(super) fn publish(&self, partition: &TopicIdPartition, nodes: &[i32]) {
+        self.publish_all(std::slice::from_ref(partition), nodes);
+    }
+
+    /// As [`Self::publish`], of several partitions in one step.
+    pub(super) fn publish_all(&self, partitions: &[TopicIdPartition], nodes: &[i32]) {
         let _one_at_a_time = self.publishing.lock();
+        let change = |partition: &TopicIdPartition| PartitionChange {
+            partition: partition.clone(),
+            registration: self.registration(partition),
+        };
         let changes = ReplicaChanges {
-            partitions: vec![PartitionChange {
-                partition: partition.clone(),
-                registration: self.registration(partition),
-            }],
+            partitions: partitions.iter().map(change).collect(),
             ..ReplicaChanges::default()
         };
         for (node, manager) in self.nodes.lock().iter() {

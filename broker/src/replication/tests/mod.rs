@@ -3,6 +3,7 @@
 mod clients;
 mod cluster;
 mod compaction;
+mod dead_leaders;
 mod delete_records;
 mod reassignment;
 mod replicas;

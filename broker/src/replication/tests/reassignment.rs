@@ -1,11 +1,13 @@
 //! What do brokers do when a partition is moved between them?
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use config::{Durability, TopicSettings};
+use config::{Durability, ThrottledReplicas, TopicSettings};
 use types::{ErrorCode, NodeId, Offset, TopicId};
 
 use super::cluster::{Cluster, batch, fetch, idempotent, until};
+use crate::replication::throttle::Rates;
 use crate::replication::{PartitionChange, ReplicaChanges, TopicIdPartition};
 
 /// Directories of the partition on a node, of a deleted log as well.
@@ -194,4 +196,68 @@ async fn a_topic_that_came_back_under_its_name_unseen_begins_anew_beside_the_old
         refused.unwrap_err().code,
         ErrorCode::UnknownTopicOrPartition
     );
+}
+
+const UNTHROTTLED: u64 = i64::MAX as u64;
+
+/// Three nodes and a topic on the first two, with 60 records of 20 kB that they got in sync.
+async fn with_much_to_copy(rates: Rates) -> (Cluster, TopicIdPartition) {
+    let settings = TopicSettings {
+        leader_replication_throttled_replicas: ThrottledReplicas::Listed(vec![(0, 0)]),
+        follower_replication_throttled_replicas: ThrottledReplicas::Listed(vec![(0, 1), (0, 2)]),
+        ..TopicSettings::default()
+    };
+    let cluster = Cluster::with(3, settings, Durability::Replicated).await;
+    set_rates(&cluster, rates);
+    let topic = cluster.create_topic("orders", &[0, 1]);
+    for _ in 0..60 {
+        let ok = cluster.produce(0, &topic, batch(&[b'x'; 20_000]), -1).await;
+        ok.expect("replicas in sync are not throttled");
+    }
+    (cluster, topic)
+}
+
+fn set_rates(cluster: &Cluster, rates: Rates) {
+    for node in 0..3 {
+        let changes = ReplicaChanges {
+            throttles: Some(rates),
+            ..ReplicaChanges::default()
+        };
+        cluster.manager(node).apply(&changes).unwrap();
+    }
+}
+
+/// The rate at one side, the other not throttled.
+fn at_either_side(rate: u64) -> [Rates; 2] {
+    [(rate, UNTHROTTLED), (UNTHROTTLED, rate)].map(|(leader, follower)| Rates { leader, follower })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_copy_keeps_to_the_rate_and_holds_up_nobody_in_sync() {
+    for rates in at_either_side(300_000) {
+        let (cluster, topic) = with_much_to_copy(rates).await;
+        let began = Instant::now();
+        cluster.controller.reassign(&topic, Some(&[0, 1, 2]));
+        let ok = cluster.produce(0, &topic, batch(b"now"), -1).await;
+        ok.expect("replicas in sync are not throttled");
+        assert!(cluster.log_end(2, &topic) < Offset(60), "{rates:?}");
+        until_moved(&cluster, &topic, &[0, 1, 2]).await;
+        let took = began.elapsed();
+        assert!(took > Duration::from_millis(3_200), "{took:?}, {rates:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_throttle_is_lifted_the_rest_comes_at_once() {
+    for rates in at_either_side(1) {
+        let (cluster, topic) = with_much_to_copy(rates).await;
+        cluster.controller.reassign(&topic, Some(&[0, 1, 2]));
+        until("a first piece is there", || {
+            cluster.log_end(2, &topic) > Offset(0)
+        })
+        .await;
+        assert!(cluster.log_end(2, &topic) < Offset(60), "{rates:?}");
+        set_rates(&cluster, at_either_side(UNTHROTTLED)[0]);
+        until_moved(&cluster, &topic, &[0, 1, 2]).await;
+    }
 }

@@ -7,7 +7,8 @@ use types::{
 
 use super::cluster::{Cluster, LONG, until};
 use crate::replication::{
-    FirstSequence, Isolation, Marker, OffsetSpec, ProduceError, TopicIdPartition, Verification,
+    AppendChecks, FirstSequence, Isolation, Marker, OffsetSpec, ProduceError, TopicIdPartition,
+    Verification,
 };
 
 const fn producer(epoch: i16) -> (ProducerId, ProducerEpoch) {
@@ -38,9 +39,13 @@ async fn produce(
     let now_ms = crate::clock::wall_ms();
     batch.push(now_ms, None, Some(b"x"));
     let bytes = batch.build().unwrap();
+    let checks = AppendChecks {
+        guard,
+        is_behind_refused: false,
+    };
     cluster
         .manager(0)
-        .produce_guarded(topic, bytes, (-1, guard), LONG, now_ms)
+        .produce_guarded(topic, bytes, (-1, checks), LONG, now_ms)
         .await
         .map(|ok| ok.base_offset)
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::UpArgs;
 use super::apply::Applier;
+use super::controllers::Controllers;
 use super::report;
 use super::screen::Screen;
 use crate::args::complain;
@@ -48,19 +49,25 @@ pub(crate) async fn run(args: UpArgs, layout: Layout) -> anyhow::Result<ExitCode
     let mut config = operator::OperatorConfig::new(local_admin(names.clone()));
     config.settings.auto_create_topics = true;
     config.drift_interval = Duration::from_secs(5);
-    let operator = tokio::spawn(operator::run(
+    let operator = operator::run(
         client.clone(),
         config,
         stop_operator.clone().cancelled_owned(),
-    ));
+    );
+    let mut operator = Controllers::spawn(operator, stop_operator);
     let agent = tokio::spawn(agent.run(stop_pods.clone()));
 
-    let follow = Follow::start(&args, &layout, control_plane.clone(), names)?;
-    let outcome = follow.until_signal(operator).await;
+    let outcome = match Follow::start(&args, &layout, control_plane.clone(), names) {
+        Ok(follow) => follow.until_signal(&mut operator).await,
+        Err(error) => Err(error),
+    };
     stop_pods.cancel();
-    agent.await.context("the node agent failed")?;
-    stop_operator.cancel();
+    let agent = agent.await.context("the node agent failed");
+    let operator = operator.stop().await;
+    // The first that went wrong is the cause of what follows.
     outcome?;
+    agent?;
+    operator?;
     layout.clear_status()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -117,10 +124,7 @@ impl Follow {
         })
     }
 
-    async fn until_signal(
-        mut self,
-        mut operator: tokio::task::JoinHandle<Result<(), operator::OperatorError>>,
-    ) -> anyhow::Result<()> {
+    async fn until_signal(mut self, operator: &mut Controllers) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -140,10 +144,7 @@ impl Follow {
                     self.pass().await?;
                 }
                 _ = tick.tick() => self.report().await?,
-                ended = &mut operator => {
-                    ended.context("the operator failed")??;
-                    anyhow::bail!("the operator ended although nobody asked it to");
-                }
+                error = operator.failed() => return Err(error),
             }
         }
     }

@@ -19,6 +19,28 @@ pub struct FollowerFrame {
     /// Payload bytes that the leader may send on this stream beyond what it was allowed before.
     #[prost(uint64, tag = "6")]
     pub credit_bytes: u64,
+    /// What the follower's throttle lets come of partitions that are started.
+    #[prost(message, repeated, tag = "7")]
+    pub allowances: ::prost::alloc::vec::Vec<PartitionAllowance>,
+}
+/// How much of a partition a follower takes, unless it is in sync. A newer one takes the place of an older one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Allowance {
+    /// Send nothing for so long,
+    #[prost(uint64, tag = "1")]
+    pub after_ms: u64,
+    /// then so many bytes, one batch at least, and wait for the next allowance.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartitionAllowance {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(message, optional, tag = "3")]
+    pub allowance: ::core::option::Option<Allowance>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowerHello {
@@ -60,6 +82,9 @@ pub struct FetchPosition {
     /// start is told apart.
     #[prost(uint64, tag = "7")]
     pub session: u64,
+    /// Absent where the follower takes as much as comes.
+    #[prost(message, optional, tag = "8")]
+    pub allowance: ::core::option::Option<Allowance>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowerProgress {

@@ -17,7 +17,9 @@ use crate::clock::wall_ms;
 use crate::kafka::context::RequestContext;
 use crate::kafka::handlers::transactional::{for_client, is_writable};
 use crate::kafka::topics::{partition_of, resolve};
-use crate::replication::{FirstSequence, ProduceError, ProduceOk, TopicIdPartition, Verification};
+use crate::replication::{
+    AppendChecks, FirstSequence, ProduceError, ProduceOk, TopicIdPartition, Verification,
+};
 use crate::transactions::{Membership, ask_coordinator};
 
 /// A produce adds its partitions to the transaction, from this version on.
@@ -78,17 +80,21 @@ impl Guards {
         cx: &RequestContext,
         target: &TopicIdPartition,
         records: Bytes,
-        acks: i16,
+        (acks, is_behind_refused): (i16, bool),
         timeout: Duration,
     ) -> Result<ProduceOk, ProduceError> {
         let mut guard = self.of(target, &records)?;
         let mut again = ASKED_AGAIN;
         loop {
             let replicas = &cx.broker.replicas;
+            let checks = AppendChecks {
+                guard,
+                is_behind_refused,
+            };
             let produced = replicas.produce_guarded(
                 target,
                 records.clone(),
-                (acks, guard),
+                (acks, checks),
                 timeout,
                 wall_ms(),
             );
