@@ -1,0 +1,5 @@
+//! Which bytes do the fuzz targets read their input as?
+
+pub mod batches;
+pub mod steps;
+pub mod subjects;
