@@ -98,7 +98,7 @@ pub(crate) fn group_state(raw: &mut Raw, group: &str, kip_848: bool) -> Option<G
             ..Default::default()
         };
         let described = raw.call(0, &request).groups.into_iter().next()?;
-        return (described.error_code == 0).then(|| GroupState {
+        return (described.error_code == 0).then_some(GroupState {
             name: described.group_state,
             members: described.members.len(),
         });
@@ -108,7 +108,7 @@ pub(crate) fn group_state(raw: &mut Raw, group: &str, kip_848: bool) -> Option<G
         ..Default::default()
     };
     let described = raw.call(5, &request).groups.into_iter().next()?;
-    (described.error_code == 0).then(|| GroupState {
+    (described.error_code == 0).then_some(GroupState {
         name: described.group_state,
         members: described.members.len(),
     })
