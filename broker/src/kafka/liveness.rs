@@ -5,7 +5,9 @@
 //! name a leader looks whether its process still listens, and when nobody does waits a moment for the new leader.
 //!
 //! For the same reason a broker that was fenced just now stays in the list of brokers for a while: librdkafka takes a
-//! partition away from a broker that vanishes from the list, and only asks for its leader again a second later.
+//! partition away from a broker that vanishes from the list, and only asks for its leader again a second later; and one
+//! that has just asked the dying broker for a topic's metadata never asks again (2.16 drops the request with the broker),
+//! so that a consumer that is about to join waits for the next regular refresh, five minutes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -33,7 +35,14 @@ const LISTED: Duration = Duration::from_secs(10);
 pub(crate) struct Liveness {
     peers: Peers,
     alive: Mutex<HashMap<NodeId, Instant>>,
-    fenced: Mutex<HashMap<NodeId, Instant>>,
+    fencing: Mutex<HashMap<NodeId, Fencing>>,
+}
+
+/// What was noticed last of a broker.
+#[derive(Debug, Clone, Copy)]
+enum Fencing {
+    Unfenced,
+    Since(Instant),
 }
 
 impl Liveness {
@@ -41,28 +50,36 @@ impl Liveness {
         Self {
             peers,
             alive: Mutex::default(),
-            fenced: Mutex::default(),
+            fencing: Mutex::default(),
         }
     }
 
     /// Notices which brokers became fenced, or are not any more.
     pub(crate) fn apply(&self, image: &MetadataImage, delta: &MetadataDelta) {
-        let mut fenced = self.fenced.lock();
-        fenced.retain(|_, since| since.elapsed() < LISTED);
+        let mut fencing = self.fencing.lock();
         for node in &delta.brokers {
-            if image.broker(*node).is_some_and(|broker| broker.fenced) {
-                fenced.entry(*node).or_insert_with(Instant::now);
-            } else {
-                fenced.remove(node);
-            }
+            let noticed = match (image.broker(*node), fencing.get(node)) {
+                (Some(broker), _) if !broker.fenced => Fencing::Unfenced,
+                (Some(_), Some(Fencing::Since(since))) => Fencing::Since(*since),
+                (Some(_), _) => Fencing::Since(Instant::now()),
+                (None, _) => {
+                    fencing.remove(node);
+                    continue;
+                }
+            };
+            fencing.insert(*node, noticed);
         }
     }
 
-    /// Whether clients are told of the broker: it is not fenced, or was not a moment ago.
+    /// Whether clients are told of the broker: it is not fenced, or was not a moment ago. Requests see a new image before
+    /// [`Liveness::apply`] does: who is fenced there and was not when last noticed became so just now.
     pub(crate) fn is_listed(&self, broker: &BrokerImage) -> bool {
-        let fenced = self.fenced.lock();
         !broker.fenced
-            || (fenced.get(&broker.node_id)).is_some_and(|since| since.elapsed() < LISTED)
+            || match self.fencing.lock().get(&broker.node_id) {
+                Some(Fencing::Unfenced) => true,
+                Some(Fencing::Since(since)) => since.elapsed() < LISTED,
+                None => false,
+            }
     }
 
     /// Those of `nodes` whose process does not listen.
@@ -150,9 +167,29 @@ mod tests {
         assert!(!liveness.is_listed(broker), "fenced before anybody looked");
         liveness.apply(&fenced, &delta);
         assert!(liveness.is_listed(broker));
+    }
+
+    #[test]
+    fn a_broker_stays_listed_when_a_request_sees_first_that_it_is_fenced() {
+        let liveness = Liveness::new(Peers::new(Resolver::default()));
         let (unfenced, delta) = image(false, 1);
         liveness.apply(&unfenced, &delta);
-        assert!(!liveness.is_listed(broker), "forgotten when unfenced");
+        let (fenced, delta) = image(true, 1);
+        let broker = fenced.broker(NodeId(1)).unwrap();
+        assert!(liveness.is_listed(broker), "not noticed yet");
+        liveness.apply(&fenced, &delta);
+        assert!(liveness.is_listed(broker), "noticed");
+    }
+
+    #[test]
+    fn a_broker_that_was_fenced_long_ago_is_not_listed() {
+        let liveness = Liveness::new(Peers::new(Resolver::default()));
+        let (fenced, delta) = image(true, 1);
+        let long_ago = Instant::now().checked_sub(LISTED).unwrap();
+        let before = Fencing::Since(long_ago);
+        liveness.fencing.lock().insert(NodeId(1), before);
+        liveness.apply(&fenced, &delta);
+        assert!(!liveness.is_listed(fenced.broker(NodeId(1)).unwrap()));
     }
 
     #[tokio::test]
