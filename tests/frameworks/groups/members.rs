@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tests::cluster::Cluster;
 
@@ -126,8 +126,9 @@ impl Members {
         }
     }
 
+    /// Also after a check of it has failed.
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap()
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count(&self) -> usize {
