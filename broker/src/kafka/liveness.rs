@@ -175,7 +175,7 @@ mod tests {
         let (unfenced, delta) = image(false, 1);
         liveness.apply(&unfenced, &delta);
         let (fenced, delta) = image(true, 1);
-        let broker = fenced.broker(NodeId(1)).unwrap();
+        let broker = fenced.broker(NodeId(1)).expect("it is registered");
         assert!(liveness.is_listed(broker), "not noticed yet");
         liveness.apply(&fenced, &delta);
         assert!(liveness.is_listed(broker), "noticed");
@@ -185,11 +185,14 @@ mod tests {
     fn a_broker_that_was_fenced_long_ago_is_not_listed() {
         let liveness = Liveness::new(Peers::new(Resolver::default()));
         let (fenced, delta) = image(true, 1);
-        let long_ago = Instant::now().checked_sub(LISTED).unwrap();
+        let long_ago = Instant::now()
+            .checked_sub(LISTED)
+            .expect("the clock has run for that long");
         let before = Fencing::Since(long_ago);
         liveness.fencing.lock().insert(NodeId(1), before);
         liveness.apply(&fenced, &delta);
-        assert!(!liveness.is_listed(fenced.broker(NodeId(1)).unwrap()));
+        let broker = fenced.broker(NodeId(1)).expect("it is registered");
+        assert!(!liveness.is_listed(broker));
     }
 
     #[tokio::test]
