@@ -65,6 +65,7 @@ pub(crate) fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
 
 /// Writes one child. `observed` are the children found by label; an object that is not among them is looked up by name first.
 ///
+/// One that went meanwhile is not made anew: its cluster may be gone too, and what is made for a moment leaves volume claims behind.
 /// One that is being deleted is returned as it is: what is written to it goes with it, and its end wakes the reconcile that makes it anew.
 /// When the API server finds the result invalid because of what somebody else put into it, lists of ours are written as a whole.
 pub(crate) async fn child<K: Child>(
@@ -94,11 +95,13 @@ pub(crate) async fn child<K: Child>(
             return Ok(object.clone());
         }
     }
+    let mut desired = desired.clone();
+    desired.meta_mut().uid = existing.as_ref().and_then(|object| object.uid());
     let params = PatchParams::apply(CLUSTER_MANAGER).force();
-    match api.patch(&name, &params, &Patch::Apply(desired)).await {
+    match api.patch(&name, &params, &Patch::Apply(&desired)).await {
         Err(error) if existing.is_some() && is_invalid(&error) => {
-            overwrite(api, &name, desired).await.map_err(failed)?;
-            api.patch(&name, &params, &Patch::Apply(desired))
+            overwrite(api, &name, &desired).await.map_err(failed)?;
+            api.patch(&name, &params, &Patch::Apply(&desired))
                 .await
                 .map_err(failed)
         }

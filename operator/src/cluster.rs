@@ -134,11 +134,14 @@ async fn make_true(
     }
     let cluster = &volumes.settle(cluster);
     let objects = build::cluster(cluster, &identity, &owner, &ctx.settings)?;
-    let mark = |policy| claims::mark(ctx, cluster, &identity, &observed.claims, &owner, policy);
-    let mut marked = mark(DeletionPolicy::Delete).await?;
+    let mark = |sets, policy| {
+        let claims = (observed.claims.as_slice(), sets);
+        claims::mark(ctx, cluster, &identity, claims, &owner, policy)
+    };
+    let mut marked = mark(&observed.stateful_sets, DeletionPolicy::Delete).await?;
     let written = children::write(ctx, cluster, &identity, &objects, &observed, &owner.uid).await;
-    marked &= mark(DeletionPolicy::Retain).await?;
-    let sets = &written.stateful_sets;
+    let sets = written.stateful_sets.as_slice();
+    marked &= mark(sets, DeletionPolicy::Retain).await?;
     let mut facts = roll::observe(ctx, object, &identity, sets, &observed.pods).await;
     facts.volumes = volumes;
     facts.failures = written.failures;

@@ -86,7 +86,7 @@ pub(super) async fn observe(
 }
 
 /// Whether the StatefulSet controller has seen what was applied last.
-fn is_taken_up(set: &StatefulSet) -> bool {
+pub(super) fn is_taken_up(set: &StatefulSet) -> bool {
     let status = set.status.as_ref();
     let seen = status.and_then(|status| status.observed_generation);
     set.metadata.deletion_timestamp.is_none() && seen.is_some() && seen == set.metadata.generation
