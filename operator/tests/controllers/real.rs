@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt as _};
-use operator_core::api::v1alpha1::KafkaTopic;
+use kube::{Api, Client, Config, Resource as _, ResourceExt as _};
+use operator_core::api::v1alpha1::{KafkaCluster, KafkaTopic};
 use serde_json::json;
 
 use crate::rights::{GateLayer, cluster_role};
+use crate::samples::typed;
 
 const ENVIRONMENT: &str = "TIDEMARK_TEST_KUBECONFIG";
 const ACCOUNT: &str = "system:serviceaccount:tidemark:tidemark-operator";
@@ -83,6 +84,36 @@ impl Cluster {
             .patch("tidemark-tests", &apply, &Patch::Apply(&binding))
             .await
             .expect("the binding is accepted");
+        self.collects_garbage().await;
+    }
+
+    /// Waits until garbage collection knows the definitions: it looks for new ones every 30 s. Until then it puts off whatever belongs to a
+    /// KafkaCluster, twice as long each time, and each change of the object is such a time: minutes, if a test runs meanwhile.
+    async fn collects_garbage(&self) {
+        let api = Api::<ConfigMap>::namespaced(self.admin.clone(), "default");
+        loop {
+            let orphan: ConfigMap = typed(json!({ "metadata": {
+                "generateName": "orphan-",
+                "ownerReferences": [{
+                    "apiVersion": KafkaCluster::api_version(&()), "kind": KafkaCluster::kind(&()),
+                    "name": "never-there", "uid": "00000000-0000-4000-8000-000000000000",
+                }],
+            }}));
+            let orphan = api.create(&PostParams::default(), &orphan).await;
+            let orphan = orphan.expect("the orphan is accepted").name_any();
+            let until = tokio::time::Instant::now() + Duration::from_secs(1);
+            while tokio::time::Instant::now() < until {
+                if api.get_opt(&orphan).await.expect("get").is_none() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // One that was put off is of no use: the next is looked at at once.
+            match api.delete(&orphan, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                deleted => drop(deleted.expect("the orphan can be deleted")),
+            }
+        }
     }
 }
 
