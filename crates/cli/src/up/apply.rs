@@ -139,7 +139,7 @@ impl Applier {
                     "{}: {}: {}{}",
                     manifest.place(&cause.field),
                     cause.field,
-                    plain(&cause.message),
+                    plain(&cause.field, &cause.message, manifest.at(&cause.field)),
                     nearest_supported(&cause.message)
                         .map(|value| format!(": did you mean {value}?"))
                         .unwrap_or_default()
@@ -278,12 +278,22 @@ fn unknown_field(message: &str) -> Option<String> {
 /// What an API server adds to other errors: true, and of no use to who mends those.
 const NOT_ALL_CHECKED: &str = "some validation rules were not checked";
 
-/// Where a rule was broken, an API server names the type of the value instead of the value: `Invalid value: "object": ...`.
-fn plain(message: &str) -> &str {
+/// An API server's words about `field`, without what is said beside them: the field once more, and where a rule was broken
+/// the type of the value instead of the value (`Invalid value: "object": ...`).
+fn plain(field: &str, message: &str, given: Option<&Value>) -> String {
     let rest = message.strip_prefix("Invalid value: \"");
-    match rest.and_then(|rest| rest.split_once("\": ")) {
+    let text = match rest.and_then(|rest| rest.split_once("\": ")) {
         Some(("object" | "array" | "string" | "integer" | "number" | "boolean", text)) => text,
         Some(_) | None => message,
+    };
+    let named = format!("{field} in body ");
+    let wanted = text
+        .strip_prefix(&named)
+        .and_then(|rule| rule.strip_prefix("must be of type "))
+        .and_then(|rule| rule.split_once(": "));
+    match (wanted, given) {
+        (Some((wanted, _)), Some(given)) => format!("must be of type {wanted}, not {given}"),
+        (Some(_), None) | (None, _) => text.replacen(&named, "", 1),
     }
 }
 
@@ -302,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_of_a_value_is_no_news_to_people() {
+    fn a_field_is_named_once_and_with_its_value() {
         for (message, shown) in [
             (
                 "Invalid value: \"object\": pool names must be unique",
@@ -310,11 +320,16 @@ mod tests {
             ),
             (
                 "Invalid value: 0: spec.partitions in body should be at least 1",
-                "Invalid value: 0: spec.partitions in body should be at least 1",
+                "Invalid value: 0: should be at least 1",
+            ),
+            (
+                "Invalid value: \"string\": spec.partitions in body must be of type integer: \"string\"",
+                "must be of type integer, not \"twelve\"",
             ),
             ("Required value", "Required value"),
         ] {
-            assert_eq!(plain(message), shown);
+            let given = Value::from("twelve");
+            assert_eq!(plain("spec.partitions", message, Some(&given)), shown);
         }
     }
 

@@ -58,15 +58,24 @@ impl Manifest {
 
     /// `FILE:LINE` of the value at a field path such as `spec.pools[0].name`, or of the object.
     pub(crate) fn place(&self, field: &str) -> String {
-        let path: Vec<&str> = field
-            .split(['.', '[', ']'])
-            .filter(|part| !part.is_empty())
-            .collect();
+        let path: Vec<&str> = parts(field).collect();
         match self.document.line_of(&path) {
             Some(line) => format!("{}:{line}", self.document.file()),
             None => self.document.file().to_owned(),
         }
     }
+
+    /// The value at a field path.
+    pub(crate) fn at(&self, field: &str) -> Option<&Value> {
+        parts(field).try_fold(&self.value, |value, part| match value {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            _ => value.get(part),
+        })
+    }
+}
+
+fn parts(field: &str) -> impl Iterator<Item = &str> {
+    field.split(['.', '[', ']']).filter(|part| !part.is_empty())
 }
 
 /// The content of a folder.

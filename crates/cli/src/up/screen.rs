@@ -31,6 +31,10 @@ pub(crate) struct Screen {
     /// Lines of the table that is on the terminal now.
     drawn: usize,
     was_ready: bool,
+    /// When something was last found not to be Ready after all had been, in seconds since the start.
+    unready_since: f64,
+    /// How long it then took until all was Ready, in seconds.
+    took: f64,
 }
 
 impl Screen {
@@ -45,6 +49,8 @@ impl Screen {
             since: BTreeMap::new(),
             drawn: 0,
             was_ready: false,
+            unready_since: 0.0,
+            took: 0.0,
         }
     }
 
@@ -52,6 +58,7 @@ impl Screen {
     pub(crate) fn show(&mut self, status: &Status, detached: bool) -> std::io::Result<()> {
         let seconds = self.started.elapsed().as_secs_f64();
         self.date(status, seconds);
+        let is_newly_ready = self.note_ready(status, seconds);
         let mut out = std::io::stdout().lock();
         if self.output == Output::Json {
             serde_json::to_writer(&mut out, status)?;
@@ -67,11 +74,10 @@ impl Screen {
             for text in changes(&self.last, status, seconds) {
                 writeln!(out, "{text}")?;
             }
-            if status.ready && !self.was_ready {
-                writeln!(out, "{}", ready_line(seconds, &self.data_dir, detached))?;
+            if is_newly_ready {
+                writeln!(out, "{}", ready_line(self.took, &self.data_dir, detached))?;
             }
         }
-        self.was_ready = status.ready;
         self.last = status.clone();
         out.flush()
     }
@@ -90,6 +96,17 @@ impl Screen {
             writeln!(out, "{text}")?;
         }
         out.flush()
+    }
+
+    /// Whether all is Ready that was not.
+    fn note_ready(&mut self, status: &Status, seconds: f64) -> bool {
+        let was_ready = std::mem::replace(&mut self.was_ready, status.ready);
+        match (was_ready, status.ready) {
+            (false, true) => self.took = seconds - self.unready_since,
+            (true, false) => self.unready_since = seconds,
+            (false, false) | (true, true) => {}
+        }
+        status.ready && !was_ready
     }
 
     fn date(&mut self, status: &Status, seconds: f64) {
@@ -113,7 +130,7 @@ impl Screen {
             row(&mut text, RED, &format!("! {problem}"));
         }
         if status.ready {
-            let line = ready_line(seconds, &self.data_dir, detached);
+            let line = ready_line(self.took, &self.data_dir, detached);
             row(&mut text, "", &line);
         }
         text
@@ -217,5 +234,26 @@ mod tests {
         assert_eq!(screen.since.values().copied().collect::<Vec<_>>(), [1.0]);
         screen.date(&status(true), 3.0);
         assert_eq!(screen.since.values().copied().collect::<Vec<_>>(), [3.0]);
+    }
+
+    fn all(ready: bool) -> Status {
+        Status {
+            ready,
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn the_time_until_ready_counts_from_what_made_it_unready() {
+        let mut screen = Screen::new(Output::Table, PathBuf::new());
+        let at = |screen: &Screen, seconds: f64| (screen.took - seconds).abs() < 1e-9;
+        screen.note_ready(&all(false), 0.1);
+        screen.note_ready(&all(true), 0.5);
+        assert!(at(&screen, 0.5), "from the start");
+        screen.note_ready(&all(true), 70.0);
+        assert!(at(&screen, 0.5), "it stays what it was");
+        screen.note_ready(&all(false), 100.0);
+        screen.note_ready(&all(true), 100.25);
+        assert!(at(&screen, 0.25), "from the edit");
     }
 }
