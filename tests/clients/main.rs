@@ -7,6 +7,7 @@ mod consumer_groups;
 mod kafka_tools;
 mod matrix;
 mod members;
+mod produced_batches;
 mod round_trip;
 mod throttled_moves;
 mod topic_configs;

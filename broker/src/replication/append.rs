@@ -39,9 +39,11 @@ impl Replica {
         }
         let Some(leader) = state.core.leader() else {
             return Err(ProduceError {
-                code: ErrorCode::NotLeaderOrFollower,
                 leader_hint: Self::hint(&state),
-                message: "this broker does not lead the partition".to_owned(),
+                ..ProduceError::new(
+                    ErrorCode::NotLeaderOrFollower,
+                    "this broker does not lead the partition",
+                )
             });
         };
         leader
@@ -118,9 +120,8 @@ impl Replica {
 
 pub(crate) fn absent(error: PartitionError) -> ProduceError {
     ProduceError {
-        code: error.code,
         leader_hint: error.leader_hint,
-        message: "this broker has no replica of the partition".to_owned(),
+        ..ProduceError::new(error.code, "this broker has no replica of the partition")
     }
 }
 
@@ -173,13 +174,13 @@ fn known_duplicate(
 /// error after which every client sends both again in their order: `OUT_OF_ORDER_SEQUENCE_NUMBER` would cost librdkafka
 /// the epoch, and with it the transaction.
 fn behind_refused(state: &State, header: &BatchHeader) -> ProduceError {
+    let message = format!(
+        "a batch of producer {} before sequence {} was refused and has to come first",
+        header.producer_id, header.base_sequence
+    );
     ProduceError {
-        code: ErrorCode::NotLeaderOrFollower,
         leader_hint: Replica::hint(state),
-        message: format!(
-            "a batch of producer {} before sequence {} was refused and has to come first",
-            header.producer_id, header.base_sequence
-        ),
+        ..ProduceError::new(ErrorCode::NotLeaderOrFollower, message)
     }
 }
 

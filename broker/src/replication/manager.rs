@@ -478,9 +478,8 @@ pub(crate) async fn settled(
                 .then(|| Replica::hint(&replica.lock()))
                 .flatten();
             Err(ProduceError {
-                code,
                 leader_hint,
-                message: "the append was not replicated as its acks ask".to_owned(),
+                ..ProduceError::new(code, "the append was not replicated as its acks ask")
             })
         }
     }

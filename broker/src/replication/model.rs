@@ -84,6 +84,8 @@ pub struct ProduceError {
     pub leader_hint: Option<LeaderHint>,
     /// What was wrong, for the client's log.
     pub message: String,
+    /// Which record of the batch is to blame, from 0, where it is one (KIP-467).
+    pub record: Option<i32>,
 }
 
 impl ProduceError {
@@ -93,6 +95,16 @@ impl ProduceError {
             code,
             leader_hint: None,
             message: message.into(),
+            record: None,
+        }
+    }
+
+    /// The error, with the record that is to blame.
+    #[must_use]
+    pub fn of_record(self, record: i32) -> Self {
+        Self {
+            record: Some(record),
+            ..self
         }
     }
 }

@@ -93,6 +93,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
     /// The attribute bits that name the codec.
     pub(crate) const MASK: i16 = COMPRESSION_MASK;
 
@@ -348,15 +351,23 @@ pub fn set_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, sequ
     batch[PRODUCER_ID_AT..PRODUCER_ID_AT + 8].copy_from_slice(&id.0.to_be_bytes());
     batch[PRODUCER_ID_AT + 8..PRODUCER_ID_AT + 10].copy_from_slice(&epoch.0.to_be_bytes());
     batch[PRODUCER_ID_AT + 10..PRODUCER_ID_AT + 14].copy_from_slice(&sequence.to_be_bytes());
-    let crc = crc32c::crc32c(&batch[CRC_START..]);
-    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    set_crc(batch);
 }
 
 /// Turns the batch into one with `LogAppendTime`: max timestamp, attribute bit and CRC; records stay as they are.
 pub fn set_log_append_time(batch: &mut [u8], now_ms: i64) {
     let attributes = i16::from_be_bytes(array(batch, ATTRIBUTES_AT)) | TIMESTAMP_TYPE_MASK;
     batch[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
-    batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now_ms.to_be_bytes());
+    set_max_timestamp(batch, now_ms);
+}
+
+/// Writes the largest timestamp of the records, ms since the epoch, and the CRC.
+pub fn set_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
+    batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&timestamp_ms.to_be_bytes());
+    set_crc(batch);
+}
+
+fn set_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_START..]);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }

@@ -208,16 +208,21 @@ impl BatchBuilder {
 }
 
 /// `batch` (one whole batch whose header was checked) with its records compressed by `codec`; offsets, timestamps,
-/// producer and everything else stay. The records may have at most `limit` bytes when they are not compressed.
+/// producer and everything else stay. The records may have at most `limit` bytes when they are not compressed, and the
+/// new batch at most `most`; what the records decompress to is never held whole.
 ///
 /// # Errors
-/// [`BuildError::Compression`] for records that do not decompress, or are larger than `limit`.
-pub fn recompress(batch: &[u8], codec: Compression, limit: usize) -> Result<Bytes, BuildError> {
+/// [`BuildError::Compression`] for records that do not decompress, or pass one of the bounds.
+pub fn recompress(
+    batch: &[u8],
+    limit: usize,
+    codec: Compression,
+    most: usize,
+) -> Result<Bytes, BuildError> {
     let attributes = i16::from_be_bytes([batch[CRC_START], batch[CRC_START + 1]]);
     let from = Compression::from_attributes(attributes).unwrap_or_default();
-    let records = compression::decompress(from, &batch[HEADER_LEN..], limit)?;
     let mut out = batch[..HEADER_LEN].to_vec();
-    compression::compress(codec, &records, &mut out)?;
+    compression::transcode((from, limit), &batch[HEADER_LEN..], (codec, most), &mut out)?;
     let length = i32::try_from(out.len() - LOG_OVERHEAD)
         .map_err(|_| BuildError::TooLarge { bytes: out.len() })?;
     out[8..LOG_OVERHEAD].copy_from_slice(&length.to_be_bytes());

@@ -11,6 +11,7 @@ pub mod record;
 pub mod builder;
 pub mod compression;
 pub mod retain;
+pub mod scan;
 mod varint;
 
 #[cfg(test)]
@@ -27,3 +28,4 @@ pub use record::{
     EndTransactionMarker, Record, RecordError, RecordHeader, RecordIter, TransactionResult,
 };
 pub use retain::Retained;
+pub use scan::{Dated, RecordSummary, scan};

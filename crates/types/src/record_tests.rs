@@ -8,14 +8,6 @@ use crate::builder::{BatchBuilder, BuildError, end_transaction_batch};
 use crate::record::{EndTransactionMarker, Record, RecordError, RecordIter, TransactionResult};
 use crate::{BatchHeader, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
-const ALL: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 fn read(batch: &Bytes) -> Vec<Record> {
     RecordIter::new(batch, 1 << 20)
         .expect("opens")
@@ -25,7 +17,7 @@ fn read(batch: &Bytes) -> Vec<Record> {
 
 #[test]
 fn records_come_back_with_every_codec() {
-    for codec in ALL {
+    for codec in Compression::ALL {
         let mut builder = BatchBuilder::new()
             .base_offset(Offset(100))
             .leader_epoch(LeaderEpoch(7))
@@ -188,7 +180,7 @@ fn fields() -> impl Strategy<Value = Fields> {
 proptest! {
     #[test]
     fn any_records_come_back(records in prop::collection::vec(fields(), 1..20), codec in 0..5_usize, base in 0..1_i64 << 50) {
-        let mut builder = BatchBuilder::new().base_offset(Offset(base)).compression(ALL[codec]);
+        let mut builder = BatchBuilder::new().base_offset(Offset(base)).compression(Compression::ALL[codec]);
         for (timestamp, key, value, headers) in &records {
             let headers: Vec<_> = headers.iter().map(|(name, value)| (&name[..], value.as_deref())).collect();
             builder.push_with_headers(*timestamp, key.as_deref(), value.as_deref(), &headers);

@@ -1,6 +1,7 @@
 //! Which of the input's bytes are made right, so that the code behind a checksum is reached?
 
 use types::batch::{CRC_START, HEADER_LEN, LOG_OVERHEAD};
+use types::{BatchHeader, Record};
 
 /// Gives the batches in `bytes` the length, magic and checksum that a broker looks at first: without it, next to
 /// no input would come further. The first byte of `bytes` says how many pieces of the rest are made batches of.
@@ -12,6 +13,13 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let pieces = usize::from(pieces % 4) + 1;
     let size = rest.len().div_ceil(pieces).max(1);
     rest.chunks(size).flat_map(seal).collect()
+}
+
+/// Whether the records have the offsets that a producer gives: one after another from the first.
+#[must_use]
+pub fn is_dense(header: &BatchHeader, records: &[Record]) -> bool {
+    let wanted = header.base_offset.0..;
+    records.iter().map(|record| record.offset.0).zip(wanted).all(|(offset, wanted)| offset == wanted)
 }
 
 fn seal(piece: &[u8]) -> Vec<u8> {

@@ -284,6 +284,27 @@ fn times_are_found_where_they_first_occur() {
     );
 }
 
+/// A batch from before records were read when they are produced: its checksum is right, its records are not.
+#[test]
+fn records_that_nobody_can_read_are_told_from_a_damaged_log() {
+    let (_vfs, mut log) = new_log(LogConfig::default());
+    let mut bytes = Batch::at(0).bytes().to_vec();
+    let (first, timestamp) = (types::HEADER_LEN, 1000);
+    bytes[first] = 0;
+    types::batch::set_max_timestamp(&mut bytes, timestamp);
+    log.append(&bytes, 2000).expect("it is taken");
+    append(&mut log, Batch::at(1).timestamp(timestamp + 1));
+    let end = log.log_end_offset();
+    let error = log.offset_for_timestamp(timestamp, end).unwrap_err();
+    assert!(matches!(error, LogError::Records { .. }), "{error}");
+    assert!(log.offline_reason().is_none());
+    let found = log
+        .offset_for_timestamp(timestamp + 1, end)
+        .expect("it reads")
+        .expect("there is something");
+    assert_eq!(found.offset, Offset(1));
+}
+
 #[test]
 fn index_files_have_kafkas_layout() {
     let (vfs, mut log) = new_log(small());

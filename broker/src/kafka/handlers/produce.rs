@@ -8,7 +8,8 @@ use futures::future::join_all;
 use types::{BatchHeader, ErrorCode, TopicId};
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::produce_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
 };
 use wire::messages::{ProduceRequest, ProduceResponse};
 
@@ -173,6 +174,15 @@ fn partition_response(
         Err(error) => PartitionProduceResponse {
             index,
             error_code: error.code.code(),
+            record_errors: error
+                .record
+                .map(|index| BatchIndexAndErrorMessage {
+                    batch_index: index,
+                    batch_index_error_message: Some(error.message.clone()),
+                    ..BatchIndexAndErrorMessage::default()
+                })
+                .into_iter()
+                .collect(),
             error_message: Some(error.message),
             base_offset: -1,
             current_leader: error

@@ -2,12 +2,12 @@
 #![no_main]
 
 use bytes::Bytes;
-use fuzz::batches::sealed;
+use fuzz::batches::{is_dense, sealed};
 use libfuzzer_sys::fuzz_target;
-use types::batch::verify;
+use types::batch::{verify, verify_produced};
 use types::builder::recompress;
 use types::record::RecordIter;
-use types::{BatchIter, Compression, Retained};
+use types::{BatchIter, Compression, Retained, scan};
 
 const LIMIT: usize = 1 << 20;
 
@@ -19,10 +19,15 @@ fuzz_target!(|input: &[u8]| {
         if verify(&batch).is_err() {
             continue;
         }
+        let scanned = scan(&header, &batch, LIMIT);
         let Ok(records) = RecordIter::new(&batch, LIMIT) else {
             continue;
         };
         let read: Result<Vec<_>, _> = records.collect();
+        if verify_produced(&batch).is_ok() && !header.is_log_append_time() {
+            let is_sound = read.as_ref().is_ok_and(|read| is_dense(&header, read));
+            assert_eq!(scanned.is_ok(), is_sound, "{scanned:?} of {read:?}");
+        }
         let kept = Retained::of(&batch, LIMIT, |record| record.offset.0 % 2 == 0);
         assert!(
             read.is_err() || kept.is_ok(),
@@ -34,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
             verify(&built).expect("a compacted batch is a batch");
         }
         if let Ok(read) = read
-            && let Ok(other) = recompress(&batch, Compression::Lz4, LIMIT)
+            && let Ok(other) = recompress(&batch, LIMIT, Compression::Lz4, LIMIT)
         {
             verify(&other).expect("a compressed batch is a batch");
             let again: Result<Vec<_>, _> = RecordIter::new(&other, LIMIT)
