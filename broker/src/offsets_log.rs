@@ -11,7 +11,7 @@ use types::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
 use crate::coordinator::{CoordinatorBatch, OffsetsLog, OffsetsLogError};
 use crate::replication::{
-    FetchPartition, FetchRequestModel, Isolation, ReplicaManager, TopicIdPartition,
+    FetchPartition, FetchRequestModel, Isolation, Reader, ReplicaManager, TopicIdPartition,
 };
 
 /// Bytes read at once while loading.
@@ -63,6 +63,7 @@ impl OffsetsLog for ReplicatedOffsetsLog {
             min_bytes: 1,
             max_bytes: READ_BYTES,
             isolation: Isolation::ReadUncommitted,
+            reader: Reader::default(),
             partitions: vec![FetchPartition {
                 partition: self.partition(partition),
                 fetch_offset: from,

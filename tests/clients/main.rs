@@ -4,6 +4,7 @@
 
 mod compacted_topic;
 mod consumer_groups;
+mod follower_reads;
 mod kafka_tools;
 mod matrix;
 mod members;

@@ -1,4 +1,4 @@
-//! How does a client read from a leader, and wait when there is nothing?
+//! How does a client read from a leader, or from a follower near it (KIP-392), and wait when there is nothing?
 //!
 //! A fetch reads all its partitions; if that is less than `min_bytes` it reads once more, this time leaving a waiter
 //! under each partition's lock, and sleeps until one of them has something (or stops being led here) or its time is
@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use broker_core::partition::{EpochFence, check_epoch, epochs::find_divergence};
+use broker_core::partition::{EpochFence, Role, check_epoch, epochs::find_divergence};
 use broker_log::{LogError, ReadOutcome, ReadPlan, RealVfs};
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -15,7 +15,7 @@ use types::{ErrorCode, Offset};
 
 use super::manager::ReplicaManager;
 use super::model::{
-    AbortedTransaction, FetchPartition, FetchPartitionData, FetchRequestModel, Isolation,
+    AbortedTransaction, FetchPartition, FetchPartitionData, FetchRequestModel, Isolation, Reader,
 };
 use super::replica::{History, Replica, State};
 
@@ -88,8 +88,8 @@ impl ReplicaManager {
             let replica = self.find(&partition.partition);
             let data = match replica {
                 Some(replica) => {
-                    let found =
-                        replica.read_for_client(partition, request.isolation, limit, waiter);
+                    let reading = (request.isolation, &request.reader);
+                    let found = replica.read_for_client(partition, reading, limit, waiter);
                     finish(&replica, found).await
                 }
                 None => {
@@ -97,7 +97,9 @@ impl ReplicaManager {
                     FetchPartitionData::failed(error.code, error.leader_hint)
                 }
             };
-            pass.urgent |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
+            pass.urgent |= data.error != ErrorCode::None
+                || data.diverging_epoch.is_some()
+                || data.preferred_read_replica.is_some();
             pass.bytes += data.bytes();
             pass.answers.push(data);
         }
@@ -151,13 +153,13 @@ impl Replica {
     fn read_for_client(
         &self,
         request: &FetchPartition,
-        isolation: Isolation,
+        (isolation, reader): (Isolation, &Reader),
         limit: Limit,
         waiter: Option<&Arc<Notify>>,
     ) -> Found {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let data = match checked(state, request) {
+        let data = match checked(state, request, reader) {
             Ok(data) => data,
             Err(data) => return Found::Done(*data),
         };
@@ -165,7 +167,8 @@ impl Replica {
         if let Some(waiter) = waiter {
             state.fetches.push(upper.max(request.fetch_offset), waiter);
         }
-        if data.diverging_epoch.is_some() || request.fetch_offset >= upper {
+        let is_elsewhere = data.diverging_epoch.is_some() || data.preferred_read_replica.is_some();
+        if is_elsewhere || request.fetch_offset >= upper {
             return Found::Done(data);
         }
         self.read(state, request, isolation, (upper, limit), data)
@@ -249,6 +252,7 @@ impl Replica {
 fn checked(
     state: &State,
     request: &FetchPartition,
+    reader: &Reader,
 ) -> Result<FetchPartitionData, Box<FetchPartitionData>> {
     let failed = |code| Box::new(FetchPartitionData::failed(code, Replica::hint(state)));
     if state.closed {
@@ -258,8 +262,11 @@ fn checked(
     if let Some(epoch) = state.core.leader_epoch() {
         check_epoch(epoch, request.current_leader_epoch).map_err(fenced)?;
     }
-    let Some(leader) = state.core.leader() else {
-        return Err(failed(ErrorCode::NotLeaderOrFollower));
+    let preferred_read_replica = match state.core.role() {
+        Role::Leader(leader) => leader.closest_replica(&reader.near, request.fetch_offset),
+        // Before its log was compared with the leader's, it may hold what is to be truncated.
+        Role::Follower(follower) if reader.may_read_followers && follower.is_matched() => None,
+        Role::Follower(_) | Role::Offline => return Err(failed(ErrorCode::NotLeaderOrFollower)),
     };
     let (start, end) = (state.log.log_start_offset(), state.log.log_end_offset());
     let position = request.fetch_offset;
@@ -271,13 +278,14 @@ fn checked(
     );
     let mut data = FetchPartitionData {
         error: ErrorCode::None,
-        high_watermark: Some(leader.high_watermark()),
+        high_watermark: Some(state.core.high_watermark()),
         last_stable_offset: Some(readable_end(state, Isolation::ReadCommitted)),
         log_start_offset: Some(start),
         records: Vec::new(),
         aborted: Vec::new(),
         diverging_epoch,
         leader_hint: None,
+        preferred_read_replica,
     };
     if diverging_epoch.is_none() && (position < start || position > end) {
         data.error = ErrorCode::OffsetOutOfRange;

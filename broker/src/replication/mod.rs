@@ -72,7 +72,8 @@ pub use manager::{ManagerConfig, ReplicaManager, StartError};
 pub use model::{
     AbortedTransaction, AppendChecks, EpochEnd, FetchPartition, FetchPartitionData,
     FetchRequestModel, Isolation, LeaderChange, LeaderChangeKind, LeaderHint, ListedOffset,
-    OffsetSpec, PartitionError, PartitionSnapshot, ProduceError, ProduceOk, TopicIdPartition,
+    OffsetSpec, PartitionError, PartitionSnapshot, ProduceError, ProduceOk, Reader,
+    TopicIdPartition,
 };
 pub use push::PeerTraffic;
 pub use server::ReplicationService;

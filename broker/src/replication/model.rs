@@ -130,8 +130,19 @@ pub struct FetchRequestModel {
     pub max_bytes: usize,
     /// Which records may be seen.
     pub isolation: Isolation,
+    /// Where the client may read.
+    pub reader: Reader,
     /// What to read, in this order.
     pub partitions: Vec<FetchPartition>,
+}
+
+/// Which replicas a client may read from (KIP-392).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reader {
+    /// Whether a follower may answer, up to the high watermark it knows. Otherwise only the leader does.
+    pub may_read_followers: bool,
+    /// Brokers that are closer to the client than this one: a leader sends it to one of these, if it is in sync.
+    pub near: Vec<NodeId>,
 }
 
 /// One partition of a fetch.
@@ -177,6 +188,8 @@ pub struct FetchPartitionData {
     pub diverging_epoch: Option<Diverging>,
     /// The current leader, where the error says it is not this broker.
     pub leader_hint: Option<LeaderHint>,
+    /// The replica that the client should read from instead of this one; there are no records then.
+    pub preferred_read_replica: Option<NodeId>,
 }
 
 impl FetchPartitionData {
@@ -192,6 +205,7 @@ impl FetchPartitionData {
             aborted: Vec::new(),
             diverging_epoch: None,
             leader_hint,
+            preferred_read_replica: None,
         }
     }
 

@@ -6,7 +6,9 @@
 use crate::key::{ConfigKey, KeyError, Scope, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
 use crate::topic_keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, TIMESTAMP_TYPES};
-use crate::value::{CleanupPolicy, CompressionType, ConsumerAssignors, TimestampType, keys};
+use crate::value::{
+    CleanupPolicy, CompressionType, ConsumerAssignors, ReplicaSelector, TimestampType, keys,
+};
 
 use Support::{Effective, OnlyDefault, Refused};
 use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf};
@@ -139,6 +141,8 @@ keys! {
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms" Some("86400000"), AtLeast(1), Static, Effective;
     /// How long a follower may stay behind the leader's log end before it leaves the ISR.
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms" Some("30000"), AtLeast(1), Static, Effective;
+    /// From which replica a client that names its rack reads: the leader, or one in that rack (KIP-392). (Kafka: any class.)
+    replica_selector_class: Option<ReplicaSelector> = "replica.selector.class" None, OneOf(ReplicaSelector::CLASSES), Static, Effective;
     /// The largest request that is read from a client.
     socket_request_max_bytes: i32 = "socket.request.max.bytes" Some("104857600"), AtLeast(1), Static, Effective;
     /// How often transactions that are open for too long are looked for.
@@ -266,10 +270,6 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
     refused(
         "offsets.topic.compression.codec",
         "records of the offsets topic are not compressed",
-    ),
-    refused(
-        "replica.selector.class",
-        "fetching from followers is not implemented yet",
     ),
     only(
         boolean("log.cleaner.enable", "true"),

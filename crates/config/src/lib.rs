@@ -26,4 +26,6 @@ pub use key::{ConfigKey, KeyError, KeyType, Scope, Support};
 pub use layers::{BrokerLayers, ConfigMap, ConfigSource, Described, Synonym};
 pub use reference::reference_markdown;
 pub use topic_keys::TopicSettings;
-pub use value::{CleanupPolicy, CompressionType, ThrottledReplicas, TimestampType};
+pub use value::{
+    CleanupPolicy, CompressionType, ReplicaSelector, ThrottledReplicas, TimestampType,
+};

@@ -97,6 +97,35 @@ impl ConfigValue for TimestampType {
     }
 }
 
+/// `replica.selector.class`: from which replica a client reads (KIP-392).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplicaSelector {
+    /// The leader.
+    Leader,
+    /// One in the client's rack, if there is one in sync.
+    RackAware,
+}
+
+impl ReplicaSelector {
+    /// Kafka's names of the classes.
+    pub(crate) const CLASSES: &[&str] = &[
+        "org.apache.kafka.common.replica.LeaderSelector",
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    ];
+}
+
+impl ConfigValue for ReplicaSelector {
+    const KIND: KeyType = KeyType::String;
+
+    fn read(text: &str) -> Option<Self> {
+        let selectors = [Self::Leader, Self::RackAware];
+        let class = Self::CLASSES
+            .iter()
+            .position(|class| *class == text.trim())?;
+        selectors.get(class).copied()
+    }
+}
+
 /// `cleanup.policy` of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CleanupPolicy {

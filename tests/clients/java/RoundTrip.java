@@ -46,6 +46,7 @@ public class RoundTrip {
         config.put("auto.offset.reset", "earliest");
         config.put("enable.auto.commit", "false");
         config.put("isolation.level", "read_committed");
+        config.put("client.rack", System.getenv().getOrDefault("CLIENT_RACK", ""));
         StringBuilder out = new StringBuilder();
         try (KafkaConsumer<String, String> consumer =
                 new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {

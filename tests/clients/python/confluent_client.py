@@ -1,5 +1,6 @@
 """confluent-kafka (librdkafka): produce, consume through a group, be a member of one, make transactions, or produce
 steadily and write down every ack."""
+import os
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ def consume(bootstrap, topic, group, count):
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest",
         "enable.auto.commit": False, "session.timeout.ms": 10000, "isolation.level": "read_committed",
+        "client.rack": os.environ.get("CLIENT_RACK", ""),
     })
     consumer.subscribe([topic])
     seen, deadline = 0, time.monotonic() + 60

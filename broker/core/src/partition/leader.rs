@@ -301,6 +301,22 @@ impl Leader {
         &self.followers
     }
 
+    /// The follower of `near` that a client may read from `offset` on: in sync, with the offset in its log. Of several
+    /// it is the one with the most records (KIP-392).
+    #[must_use]
+    pub fn closest_replica(&self, near: &[NodeId], offset: Offset) -> Option<NodeId> {
+        let reached = |follower: &&ReplicaProgress| {
+            near.contains(&follower.node)
+                && self.isr().contains(&follower.node)
+                && follower.log_start <= offset
+                && follower.log_end.is_some_and(|end| end >= offset)
+        };
+        let candidates = self.followers.iter().filter(reached);
+        candidates
+            .max_by_key(|follower| (follower.log_end, std::cmp::Reverse(follower.node)))
+            .map(|follower| follower.node)
+    }
+
     /// Whom the HW waits for.
     pub fn stragglers(&self, now_ms: i64) -> impl Iterator<Item = Straggler> + '_ {
         let end = self.log.end;

@@ -223,6 +223,28 @@ fn an_idle_member_of_the_isr_is_not_lagging_and_a_silent_one_is() {
 }
 
 #[test]
+fn a_client_is_sent_to_the_near_follower_in_sync_that_has_most_of_the_log() {
+    let (one, two) = (Some(NodeId(1)), Some(NodeId(2)));
+    let near = [NodeId(1), NodeId(2), NodeId(3)];
+    let mut leader = leader(1, &[0, 1, 2]);
+    let closest = leader.closest_replica(&near, Offset(0));
+    assert_eq!(closest, None, "nobody said what it has");
+    subscribe(&mut leader, 1, 8);
+    assert_eq!(leader.closest_replica(&near, Offset(8)), one);
+    let closest = leader.closest_replica(&near, Offset(9));
+    assert_eq!(closest, None, "it is not there yet");
+    subscribe(&mut leader, 2, 9);
+    assert_eq!(leader.closest_replica(&near, Offset(8)), two);
+    assert_eq!(leader.closest_replica(&near[..1], Offset(8)), one);
+    assert_eq!(leader.closest_replica(&[], Offset(8)), None);
+    let mut leader = self::leader(1, &[0, 1]);
+    subscribe(&mut leader, 1, 8);
+    subscribe(&mut leader, 2, 10);
+    let closest = leader.closest_replica(&near, Offset(8));
+    assert_eq!(closest, one, "2 has more, and is not in sync");
+}
+
+#[test]
 fn a_subscription_that_comes_late_does_not_end_the_newer_one() {
     let mut leader = leader(1, &[0, 1]);
     leader.on_subscribe(1, &subscription(1, 7, 10, 3), &history());

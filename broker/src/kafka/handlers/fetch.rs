@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use broker_core::metadata::MetadataImage;
+use broker_core::metadata::{BrokerImage, MetadataImage};
+use config::ReplicaSelector;
 use types::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use wire::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
@@ -14,7 +15,7 @@ use crate::kafka::context::{RequestContext, timeout_of};
 use crate::kafka::fetch_session::{Fetch, FetchState, SessionPartition, Told};
 use crate::kafka::topics::{partition_of, resolve};
 use crate::replication::{
-    FetchPartition, FetchPartitionData, FetchRequestModel, Isolation, LeaderHint,
+    FetchPartition, FetchPartitionData, FetchRequestModel, Isolation, LeaderHint, Reader,
 };
 
 /// Topics are named by id from this version on.
@@ -130,6 +131,7 @@ async fn read(
         } else {
             Isolation::ReadUncommitted
         },
+        reader: reader(cx, request, &image),
         partitions,
     };
     let mut data = if model.partitions.is_empty() {
@@ -155,6 +157,30 @@ async fn read(
             }
         })
         .collect()
+}
+
+/// Where a client of this rack may read (KIP-392). Who does not name a rack is answered by leaders only.
+fn reader(cx: &RequestContext, request: &FetchRequest, image: &MetadataImage) -> Reader {
+    let rack = request.rack_id.as_str();
+    if rack.is_empty() {
+        return Reader::default();
+    }
+    let is_here = |broker: &BrokerImage| broker.rack.as_deref() == Some(rack);
+    let me = cx.broker.node_id;
+    let is_near = image.broker(me).is_some_and(|broker| is_here(broker));
+    let selects = cx.broker.settings.replica_selector_class == Some(ReplicaSelector::RackAware);
+    let near = if selects && !is_near {
+        let brokers = image
+            .brokers()
+            .filter(|broker| is_here(broker) && !broker.fenced);
+        brokers.map(|broker| broker.node_id).collect()
+    } else {
+        Vec::new()
+    };
+    Reader {
+        may_read_followers: true,
+        near,
+    }
 }
 
 fn fetch_partition(
@@ -186,7 +212,9 @@ fn only_news(cx: &RequestContext, session_id: i32, answered: Vec<Answered>) -> V
     let answers: Vec<(SessionPartition, Told, bool, bool)> = answered
         .iter()
         .map(|a| {
-            let has_error = !a.data.error.is_none() || a.data.diverging_epoch.is_some();
+            let has_error = !a.data.error.is_none()
+                || a.data.diverging_epoch.is_some()
+                || a.data.preferred_read_replica.is_some();
             let has_records = a.data.records.iter().any(|chunk| !chunk.is_empty());
             (a.partition.clone(), told(&a.data), has_records, has_error)
         })
@@ -284,6 +312,7 @@ fn partition_data(index: i32, data: FetchPartitionData, read_committed: bool) ->
                 })
                 .collect()
         }),
+        preferred_read_replica: data.preferred_read_replica.map_or(-1, |node| node.0),
         // Zero bytes, never null: librdkafka takes null for a protocol error.
         records: Some(data.records.into()),
         ..PartitionData::default()

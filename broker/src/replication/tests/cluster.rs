@@ -21,7 +21,7 @@ use types::{
 use crate::replication::{
     FetchPartition, FetchPartitionData, FetchRequestModel, Identity, Isolation, IsrController,
     IsrRequest, ManagerConfig, PartitionChange, PeerConnector, PeerError, ProduceError, ProduceOk,
-    ReplicaChanges, ReplicaManager, ReplicationService, TopicIdPartition,
+    Reader, ReplicaChanges, ReplicaManager, ReplicationService, TopicIdPartition,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -361,6 +361,7 @@ pub(super) fn fetch_request(
         min_bytes: 1,
         max_bytes: 50 << 20,
         isolation: Isolation::ReadUncommitted,
+        reader: Reader::default(),
         partitions: vec![FetchPartition {
             partition: partition.clone(),
             fetch_offset: Offset(from),

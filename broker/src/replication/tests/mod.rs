@@ -5,6 +5,7 @@ mod cluster;
 mod compaction;
 mod dead_leaders;
 mod delete_records;
+mod follower_reads;
 mod reassignment;
 mod replicas;
 mod transactions;
