@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
+use types::Compression;
 
 pub(crate) use cluster::Target;
 pub(crate) use report::Figure;
@@ -52,6 +53,9 @@ struct Args {
     /// Records in a batch
     #[arg(long, default_value_t = 128)]
     batch_records: usize,
+    /// Compression of the batches
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    compression: Codec,
     /// Megabytes (10^6) of values that one throughput run produces
     #[arg(long, default_value_t = 500)]
     megabytes: u64,
@@ -77,6 +81,28 @@ enum Load {
     Consume,
     /// From starting the stopped brokers to the first acknowledged record of a new topic
     Start,
+}
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl From<Codec> for Compression {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::None => Self::None,
+            Codec::Gzip => Self::Gzip,
+            Codec::Snappy => Self::Snappy,
+            Codec::Lz4 => Self::Lz4,
+            Codec::Zstd => Self::Zstd,
+        }
+    }
 }
 
 /// Parses the command line, runs everything, prints the table.
@@ -140,6 +166,7 @@ fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<
         record_bytes: args.record_bytes,
         batch_records: args.batch_records,
         megabytes: args.megabytes,
+        codec: args.compression.into(),
     };
     match load {
         Load::Latency => {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use types::batch::set_producer;
 use types::builder::BatchBuilder;
-use types::{ErrorCode, ProducerEpoch, ProducerId};
+use types::{Compression, ErrorCode, ProducerEpoch, ProducerId};
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest};
 
@@ -25,6 +26,7 @@ pub(crate) struct Shape {
     pub(crate) record_bytes: usize,
     pub(crate) batch_records: usize,
     pub(crate) megabytes: u64,
+    pub(crate) codec: Compression,
 }
 
 /// Runs one thread a broker; each request holds one batch for every partition that the broker leads.
@@ -135,10 +137,15 @@ fn one_leader(
     let mut sequence: BTreeMap<i32, i32> =
         partitions.iter().map(|partition| (*partition, 0)).collect();
     let mut in_flight = 0;
+    let packed = batch(shape, id.producer_id, id.producer_epoch, 0)?;
     for _ in 0..rounds {
         let mut data = Vec::with_capacity(partitions.len());
         for (partition, next) in &mut sequence {
-            let records = batch(shape, id.producer_id, id.producer_epoch, *next)?;
+            let records = match shape.codec {
+                Compression::None => batch(shape, id.producer_id, id.producer_epoch, *next)?,
+                // Packed once: it is the broker that is measured.
+                _ => numbered(&packed, id.producer_id, id.producer_epoch, *next),
+            };
             *next = next.wrapping_add(i32::try_from(shape.batch_records)?) & i32::MAX;
             data.push(PartitionProduceData {
                 index: *partition,
@@ -198,13 +205,48 @@ fn acknowledged(connection: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An uncompressed batch: the broker's work does not depend on what the values are.
+/// A batch of records with equal values, or, to be compressed, with text of a few hundred words.
 fn batch(shape: &Shape, producer_id: i64, epoch: i16, sequence: i32) -> anyhow::Result<Bytes> {
-    let mut builder =
-        BatchBuilder::new().producer(ProducerId(producer_id), ProducerEpoch(epoch), sequence);
-    let value = vec![b'v'; shape.record_bytes];
+    let mut builder = BatchBuilder::new()
+        .producer(ProducerId(producer_id), ProducerEpoch(epoch), sequence)
+        .compression(shape.codec);
+    let equal = vec![b'v'; shape.record_bytes];
+    let mut words = Words(1);
     for _ in 0..shape.batch_records {
-        builder.push(now_ms(), None, Some(&value));
+        let value = match shape.codec {
+            Compression::None => &equal,
+            _ => &words.text(shape.record_bytes),
+        };
+        builder.push(now_ms(), None, Some(value));
     }
     Ok(builder.build()?)
+}
+
+/// The batch with another first sequence number.
+fn numbered(batch: &Bytes, producer_id: i64, epoch: i16, sequence: i32) -> Bytes {
+    let mut copy = batch.to_vec();
+    let (id, epoch) = (ProducerId(producer_id), ProducerEpoch(epoch));
+    set_producer(&mut copy, id, epoch, sequence);
+    copy.into()
+}
+
+/// Text that compresses about as logs do: numbers and words chosen by a small generator.
+struct Words(u64);
+
+impl Words {
+    fn text(&mut self, bytes: usize) -> Vec<u8> {
+        let mut text = Vec::with_capacity(bytes + 16);
+        while text.len() < bytes {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            let word = match self.0 % 4 {
+                0 => format!("{} ", self.0 >> 40),
+                _ => format!("word-{} ", (self.0 >> 8) % 300),
+            };
+            text.extend_from_slice(word.as_bytes());
+        }
+        text.truncate(bytes);
+        text
+    }
 }
