@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
+use tests::broker_process::prepare;
 use tests::cluster::send_signal;
 use tests::tidemark;
 
@@ -77,7 +78,6 @@ impl Brokers {
         };
         std::fs::write(folder.join("broker.yaml"), brokers.config()).expect("a file");
         for broker in 0..BROKERS {
-            std::fs::create_dir_all(folder.join(node(broker))).expect("a folder");
             brokers.set(broker, Conditions::default());
             brokers.run(broker);
         }
@@ -112,23 +112,9 @@ impl Brokers {
 
     /// Starts a broker's process.
     pub(crate) fn run(&mut self, broker: usize) {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join(format!("{}.log", node(broker))))
-            .expect("a file for the output");
-        let data = self.folder.join(node(broker));
         let mut command = self.network.command(broker, &tidemark());
-        command
-            .args(["broker", "--node-name", &node(broker), "--config"])
-            .arg(self.folder.join("broker.yaml"))
-            .env("TIDEMARK_MOUNTS", format!("/data={}", data.display()))
-            .env("TIDEMARK_BIND_HOST", self.network.address(broker))
-            // Ends with the test, however that ends.
-            .env("TIDEMARK_PARENT_FD", "0")
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log);
+        let host = self.network.address(broker);
+        prepare(&mut command, &self.folder, &node(broker), &host);
         if let Some(library) = &self.library {
             command
                 .env("LD_PRELOAD", library)

@@ -1,9 +1,10 @@
 //! Do clients that name their rack read from the replica there, and from the leader when it dies (KIP-392)?
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
+use tests::broker_process::prepare;
 use tests::client_programs::Client;
 use tests::cluster::{await_some, await_true, claim_network};
 use tests::raw::Raw;
@@ -70,27 +71,10 @@ impl Racks {
     }
 
     fn spawn(&self, broker: usize) -> Child {
-        let data = self.folder.path().join(format!("data-{broker}"));
-        std::fs::create_dir_all(&data).expect("a folder");
-        let log = self.folder.path().join(format!("{broker}.log"));
-        let log = std::fs::File::create(log).expect("a file");
-        Command::new(tidemark())
-            .args([
-                "broker",
-                "--node-name",
-                &format!("node-{broker}"),
-                "--config",
-            ])
-            .arg(self.folder.path().join("broker.yaml"))
-            .env("TIDEMARK_MOUNTS", format!("/data={}", data.display()))
-            .env("TIDEMARK_BIND_HOST", &self.addresses[broker])
-            // Ends with the test, however that ends.
-            .env("TIDEMARK_PARENT_FD", "0")
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary runs")
+        let mut command = Command::new(tidemark());
+        let (name, host) = (format!("node-{broker}"), &self.addresses[broker]);
+        prepare(&mut command, self.folder.path(), &name, host);
+        command.spawn().expect("the binary runs")
     }
 
     fn page(&self, broker: usize, page: &str) -> Option<String> {

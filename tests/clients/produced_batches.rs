@@ -9,9 +9,6 @@ use tests::raw::Raw;
 use tests::{root, skipped};
 use types::batch::set_producer;
 use types::{Compression, ErrorCode, HEADER_LEN, ProducerEpoch, ProducerId};
-use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::messages::{CreateTopicsRequest, ProduceRequest};
 
 /// The topics that each batch is sent to, and what is set in them.
 const TOPICS: &[(&str, &[(&str, &str)])] = &[
@@ -283,56 +280,13 @@ fn unwanted() -> Vec<Named> {
     ]
 }
 
-fn create(address: &str) {
-    let topic = |(name, configs): &(&str, &[(&str, &str)])| CreatableTopic {
-        name: (*name).to_owned(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: configs
-            .iter()
-            .map(|(name, value)| CreatableTopicConfig {
-                name: (*name).to_owned(),
-                value: Some((*value).to_owned()),
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest {
-        topics: TOPICS.iter().map(topic).collect(),
-        timeout_ms: 30_000,
-        ..Default::default()
-    };
-    let answer = Raw::connect(address).call(7, &request);
-    for created in &answer.topics {
-        assert_eq!(created.error_code, 0, "{:?}", created.error_message);
-    }
-}
-
 const NONE: &str = "None";
 
 /// The error, and which records are to blame.
 type Answer = (String, Vec<i32>);
 
 fn produce(raw: &mut Raw, topic: &str, batch: &[u8]) -> Answer {
-    let partition = PartitionProduceData {
-        index: 0,
-        records: Some(batch.to_vec().into()),
-        ..Default::default()
-    };
-    let topic = TopicProduceData {
-        name: topic.to_owned(),
-        partition_data: vec![partition],
-        ..Default::default()
-    };
-    let request = ProduceRequest {
-        acks: -1,
-        timeout_ms: 30_000,
-        topic_data: vec![topic],
-        ..Default::default()
-    };
-    let answer = raw.call(9, &request);
-    let partition = &answer.responses[0].partition_responses[0];
+    let partition = raw.produce((topic, 0), -1, batch.to_vec().into());
     let blamed = partition.record_errors.iter();
     let code = ErrorCode::from_code(partition.error_code);
     let code = code.map_or_else(
@@ -344,8 +298,10 @@ fn produce(raw: &mut Raw, topic: &str, batch: &[u8]) -> Answer {
 
 /// What one broker answers to each batch in each topic.
 fn answers(address: &str) -> BTreeMap<(&'static str, &'static str), Answer> {
-    create(address);
     let mut raw = Raw::connect(address);
+    for (topic, configs) in TOPICS {
+        raw.create_topic(topic, configs);
+    }
     let good = Batch::of(1).with(&at(&[0]));
     for (topic, _) in TOPICS {
         await_true(&format!("{address} leads {topic}"), || {

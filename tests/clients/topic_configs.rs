@@ -6,10 +6,9 @@ use tests::apache_kafka::ApacheKafka;
 use tests::cluster::{Cluster, await_some};
 use tests::raw::Raw;
 use tests::{root, skipped};
-use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use wire::messages::DescribeConfigsRequest;
 use wire::messages::describe_configs_request::DescribeConfigsResource;
 use wire::messages::describe_configs_response::DescribeConfigsResourceResult;
-use wire::messages::{CreateTopicsRequest, DescribeConfigsRequest};
 
 /// Kafka's number for topics.
 const TOPIC: i8 = 2;
@@ -42,28 +41,6 @@ const UNITS: &str = "synonyms of `retention.ms` and `segment.ms`";
 
 /// The fields of every key of a topic, by key.
 type Rows = BTreeMap<String, BTreeMap<&'static str, String>>;
-
-fn create(address: &str, topic: &str, overrides: &[(&str, &str)]) {
-    let configs = overrides.iter().map(|(name, value)| CreatableTopicConfig {
-        name: (*name).to_owned(),
-        value: Some((*value).to_owned()),
-        ..Default::default()
-    });
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: topic.to_owned(),
-            num_partitions: 1,
-            replication_factor: 1,
-            configs: configs.collect(),
-            ..Default::default()
-        }],
-        timeout_ms: 30_000,
-        ..Default::default()
-    };
-    let answer = Raw::connect(address).call(7, &request);
-    let created = &answer.topics[0];
-    assert_eq!(created.error_code, 0, "{:?}", created.error_message);
-}
 
 /// What a broker says of a topic that was just created, once it knows it.
 fn describe(address: &str, topic: &str) -> Rows {
@@ -136,8 +113,9 @@ fn a_topics_configuration_is_described_as_apache_kafka_does_but_for_what_is_expl
     let (theirs, own) = (kafka.bootstrap(), cluster.bootstrap());
     let mut found = BTreeMap::new();
     for (topic, overrides) in [("plain", &[][..]), ("set", OVERRIDES)] {
-        create(&theirs, topic, overrides);
-        create(&own, topic, overrides);
+        for address in [&theirs, &own] {
+            Raw::connect(address).create_topic(topic, overrides);
+        }
         let (theirs, own) = (describe(&theirs, topic), describe(&own, topic));
         assert!(theirs.len() > 25, "{theirs:?}");
         found.extend(differences(&theirs, &own));

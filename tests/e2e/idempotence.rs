@@ -7,8 +7,7 @@ use tests::raw::Raw;
 use types::builder::BatchBuilder;
 use types::{ErrorCode, ProducerEpoch, ProducerId};
 use wire::messages::elect_leaders_request::TopicPartitions;
-use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::messages::{ElectLeadersRequest, InitProducerIdRequest, ProduceRequest};
+use wire::messages::{ElectLeadersRequest, InitProducerIdRequest};
 
 use crate::replication::leadership;
 
@@ -46,23 +45,8 @@ impl Producer {
     fn send_on(&self, leader: &mut Raw, sequence: i32, acks: i16) -> Result<i64, ErrorCode> {
         let mut batch = BatchBuilder::new().producer(self.id, ProducerEpoch(0), sequence);
         batch.push(i64::from(sequence), None, Some(&[7; VALUE_BYTES]));
-        let partition = PartitionProduceData {
-            index: PARTITION,
-            records: batch.build().ok(),
-            ..Default::default()
-        };
-        let request = ProduceRequest {
-            acks,
-            timeout_ms: 10_000,
-            topic_data: vec![TopicProduceData {
-                name: TOPIC.to_owned(),
-                partition_data: vec![partition],
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let answer = leader.call(9, &request);
-        let partition = &answer.responses[0].partition_responses[0];
+        let batch = batch.build().map_err(|_| ErrorCode::InvalidRecord)?;
+        let partition = leader.produce((TOPIC, PARTITION), acks, batch);
         match ErrorCode::from_code(partition.error_code) {
             Some(ErrorCode::None) => Ok(partition.base_offset),
             error => Err(error.unwrap_or(ErrorCode::UnknownServerError)),

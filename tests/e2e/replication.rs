@@ -9,8 +9,7 @@ use tests::raw::Raw;
 use types::ErrorCode;
 use types::builder::BatchBuilder;
 use wire::messages::metadata_request::MetadataRequestTopic;
-use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::messages::{MetadataRequest, MetadataResponse, ProduceRequest};
+use wire::messages::{MetadataRequest, MetadataResponse};
 
 /// Waits until every replica of every partition of `topic` has the same batches; the number of batches.
 pub(crate) fn assert_logs_equal(cluster: &Cluster, topic: &str) -> usize {
@@ -129,23 +128,9 @@ pub(crate) fn leadership(address: &str, topic: &str) -> BTreeMap<i32, (i32, i32,
 fn produce_one(address: &str, topic: &str, partition: i32) -> ErrorCode {
     let mut builder = BatchBuilder::new();
     builder.push(0, None, Some(b"one too many"));
-    let request = ProduceRequest {
-        acks: -1,
-        timeout_ms: 5_000,
-        topic_data: vec![TopicProduceData {
-            name: topic.to_owned(),
-            partition_data: vec![PartitionProduceData {
-                index: partition,
-                records: Some(builder.build().expect("one small record")),
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let response = Raw::connect(address).call(9, &request);
-    let code = response.responses[0].partition_responses[0].error_code;
-    ErrorCode::from_code(code).expect("a code of Kafka's")
+    let batch = builder.build().expect("one small record");
+    let answer = Raw::connect(address).produce((topic, partition), -1, batch);
+    ErrorCode::from_code(answer.error_code).expect("a code of Kafka's")
 }
 
 #[test]

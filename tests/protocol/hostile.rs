@@ -5,8 +5,6 @@ use types::batch::{CRC_START, set_producer};
 use types::builder::BatchBuilder;
 use types::{Compression, ErrorCode, ProducerEpoch, ProducerId};
 use wire::ApiKey;
-use wire::messages::ProduceRequest;
-use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 
 use tests::raw::Raw;
 
@@ -154,23 +152,7 @@ fn produce_unreadable(raw: &mut Raw) -> i16 {
     batch[CRC_START..CRC_START + 2].copy_from_slice(&attributes);
     // Nobody's batch, as it was; the checksum is made anew.
     set_producer(&mut batch, ProducerId(-1), ProducerEpoch(-1), -1);
-    let partition = PartitionProduceData {
-        records: Some(batch.into()),
-        ..PartitionProduceData::default()
-    };
-    let topic = TopicProduceData {
-        name: "scratch".to_owned(),
-        partition_data: vec![partition],
-        ..TopicProduceData::default()
-    };
-    let request = ProduceRequest {
-        acks: -1,
-        timeout_ms: 5_000,
-        topic_data: vec![topic],
-        ..ProduceRequest::default()
-    };
-    let answer = raw.call(9, &request);
-    answer.responses[0].partition_responses[0].error_code
+    raw.produce(("scratch", 0), -1, batch.into()).error_code
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test harness fails its test by panicking")]
 
 pub mod apache_kafka;
+pub mod broker_process;
 pub mod client_programs;
 pub mod cluster;
 pub mod coordination;

@@ -4,6 +4,11 @@ use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use bytes::Bytes;
+use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use wire::messages::produce_response::PartitionProduceResponse;
+use wire::messages::{CreateTopicsRequest, ProduceRequest};
 use wire::{Request, decode_response, encode_request};
 
 /// A blocking connection that sends and receives whole frames.
@@ -81,5 +86,61 @@ impl Raw {
         decode_response::<R::Response>(frame.into(), version)
             .expect("a well-formed answer")
             .1
+    }
+
+    /// Produces a batch to one partition; what is answered of it.
+    ///
+    /// # Panics
+    /// As [`Raw::call`].
+    pub fn produce(
+        &mut self,
+        (topic, index): (&str, i32),
+        acks: i16,
+        batch: Bytes,
+    ) -> PartitionProduceResponse {
+        let partition = PartitionProduceData {
+            index,
+            records: Some(batch),
+            ..Default::default()
+        };
+        let topic = TopicProduceData {
+            name: topic.to_owned(),
+            partition_data: vec![partition],
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            acks,
+            timeout_ms: 10_000,
+            topic_data: vec![topic],
+            ..Default::default()
+        };
+        let mut answer = self.call(9, &request);
+        answer.responses.remove(0).partition_responses.remove(0)
+    }
+
+    /// Creates a topic of one partition and one replica, with these keys of its own.
+    ///
+    /// # Panics
+    /// When it is refused, and as [`Raw::call`].
+    pub fn create_topic(&mut self, name: &str, configs: &[(&str, &str)]) {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+            ..Default::default()
+        });
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: name.to_owned(),
+                num_partitions: 1,
+                replication_factor: 1,
+                configs: configs.collect(),
+                ..Default::default()
+            }],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        let answer = self.call(7, &request);
+        let created = &answer.topics[0];
+        assert_eq!(created.error_code, 0, "{:?}", created.error_message);
     }
 }
