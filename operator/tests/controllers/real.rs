@@ -11,6 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config, Resource as _, ResourceExt as _};
 use operator_core::api::v1alpha1::{KafkaCluster, KafkaTopic};
 use serde_json::json;
@@ -20,6 +21,9 @@ use crate::samples::typed;
 
 const ENVIRONMENT: &str = "TIDEMARK_TEST_KUBECONFIG";
 const ACCOUNT: &str = "system:serviceaccount:tidemark:tidemark-operator";
+
+/// Seconds; it looks for new definitions every 30.
+const COLLECTION_TRIES: u32 = 240;
 
 /// A real cluster.
 pub(crate) struct Cluster {
@@ -91,7 +95,13 @@ impl Cluster {
     /// KafkaCluster, twice as long each time, and each change of the object is such a time: minutes, if a test runs meanwhile.
     async fn collects_garbage(&self) {
         let api = Api::<ConfigMap>::namespaced(self.admin.clone(), "default");
+        let mut tries = 0;
         loop {
+            tries += 1;
+            assert!(
+                tries <= COLLECTION_TRIES,
+                "garbage collection does not know the definitions after {COLLECTION_TRIES} s"
+            );
             let orphan: ConfigMap = typed(json!({ "metadata": {
                 "generateName": "orphan-",
                 "ownerReferences": [{
@@ -100,16 +110,15 @@ impl Cluster {
                 }],
             }}));
             let orphan = api.create(&PostParams::default(), &orphan).await;
-            let orphan = orphan.expect("the orphan is accepted").name_any();
-            let until = tokio::time::Instant::now() + Duration::from_secs(1);
-            while tokio::time::Instant::now() < until {
-                if api.get_opt(&orphan).await.expect("get").is_none() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            let orphan = orphan.expect("the orphan is accepted");
+            let (name, uid) = (orphan.name_any(), orphan.uid().unwrap_or_default());
+            let is_gone = await_condition(api.clone(), &name, conditions::is_deleted(&uid));
+            if let Ok(seen) = tokio::time::timeout(Duration::from_secs(1), is_gone).await {
+                seen.expect("config maps can be watched");
+                return;
             }
             // One that was put off is of no use: the next is looked at at once.
-            match api.delete(&orphan, &DeleteParams::default()).await {
+            match api.delete(&name, &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 deleted => drop(deleted.expect("the orphan can be deleted")),
             }
