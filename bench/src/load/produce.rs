@@ -137,14 +137,17 @@ fn one_leader(
     let mut sequence: BTreeMap<i32, i32> =
         partitions.iter().map(|partition| (*partition, 0)).collect();
     let mut in_flight = 0;
-    let packed = batch(shape, id.producer_id, id.producer_epoch, 0)?;
+    // What is compressed is packed once: it is the broker that is measured.
+    let packed = match shape.codec {
+        Compression::None => None,
+        _ => Some(batch(shape, id.producer_id, id.producer_epoch, 0)?),
+    };
     for _ in 0..rounds {
         let mut data = Vec::with_capacity(partitions.len());
         for (partition, next) in &mut sequence {
-            let records = match shape.codec {
-                Compression::None => batch(shape, id.producer_id, id.producer_epoch, *next)?,
-                // Packed once: it is the broker that is measured.
-                _ => numbered(&packed, id.producer_id, id.producer_epoch, *next),
+            let records = match &packed {
+                Some(packed) => numbered(packed, id.producer_id, id.producer_epoch, *next),
+                None => batch(shape, id.producer_id, id.producer_epoch, *next)?,
             };
             *next = next.wrapping_add(i32::try_from(shape.batch_records)?) & i32::MAX;
             data.push(PartitionProduceData {
