@@ -97,9 +97,7 @@ impl ReplicaManager {
                     FetchPartitionData::failed(error.code, error.leader_hint)
                 }
             };
-            pass.urgent |= data.error != ErrorCode::None
-                || data.diverging_epoch.is_some()
-                || data.preferred_read_replica.is_some();
+            pass.urgent |= data.error != ErrorCode::None || data.is_redirect();
             pass.bytes += data.bytes();
             pass.answers.push(data);
         }
@@ -167,8 +165,7 @@ impl Replica {
         if let Some(waiter) = waiter {
             state.fetches.push(upper.max(request.fetch_offset), waiter);
         }
-        let is_elsewhere = data.diverging_epoch.is_some() || data.preferred_read_replica.is_some();
-        if is_elsewhere || request.fetch_offset >= upper {
+        if data.is_redirect() || request.fetch_offset >= upper {
             return Found::Done(data);
         }
         self.read(state, request, isolation, (upper, limit), data)

@@ -193,6 +193,12 @@ pub struct FetchPartitionData {
 }
 
 impl FetchPartitionData {
+    /// Whether the client has something else to do than to read on here: to truncate, or to ask another replica.
+    #[must_use]
+    pub const fn is_redirect(&self) -> bool {
+        self.diverging_epoch.is_some() || self.preferred_read_replica.is_some()
+    }
+
     /// An answer without records.
     #[must_use]
     pub const fn failed(error: ErrorCode, leader_hint: Option<LeaderHint>) -> Self {

@@ -212,9 +212,7 @@ fn only_news(cx: &RequestContext, session_id: i32, answered: Vec<Answered>) -> V
     let answers: Vec<(SessionPartition, Told, bool, bool)> = answered
         .iter()
         .map(|a| {
-            let has_error = !a.data.error.is_none()
-                || a.data.diverging_epoch.is_some()
-                || a.data.preferred_read_replica.is_some();
+            let has_error = !a.data.error.is_none() || a.data.is_redirect();
             let has_records = a.data.records.iter().any(|chunk| !chunk.is_empty());
             (a.partition.clone(), told(&a.data), has_records, has_error)
         })
