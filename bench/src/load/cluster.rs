@@ -46,8 +46,14 @@ impl Target {
         })
     }
 
+    /// A connection to the first of its brokers that takes one.
     fn any(&self) -> anyhow::Result<Connection> {
-        Connection::open(&self.bootstrap[0])
+        let mut tried = self
+            .bootstrap
+            .iter()
+            .map(|address| Connection::open(address));
+        let last = tried.find(Result::is_ok);
+        last.unwrap_or_else(|| Connection::open(&self.bootstrap[0]))
     }
 }
 
@@ -84,6 +90,20 @@ pub(crate) fn leaders(target: &Target, topic: &str) -> anyhow::Result<Leaders> {
             );
         }
     }
+}
+
+/// Who leads which partitions now.
+pub(crate) fn led(target: &Target, topic: &str) -> anyhow::Result<Leaders> {
+    let response = metadata(target, topic)?;
+    let address = addresses(&response);
+    let mut leaders = Leaders::new();
+    for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+        if let Some(leader) = address.get(&partition.leader_id) {
+            let led = leaders.entry(leader.clone()).or_default();
+            led.push(partition.partition_index);
+        }
+    }
+    Ok(leaders)
 }
 
 fn addresses(response: &MetadataResponse) -> BTreeMap<i32, String> {
@@ -142,6 +162,17 @@ pub(crate) fn ensure_topic(
     partitions: i32,
     replication_factor: i16,
 ) -> anyhow::Result<()> {
+    create_topic(target, topic, partitions, replication_factor)?;
+    leaders(target, topic).map(drop)
+}
+
+/// Creates a topic, unless it is there.
+pub(crate) fn create_topic(
+    target: &Target,
+    topic: &str,
+    partitions: i32,
+    replication_factor: i16,
+) -> anyhow::Result<()> {
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: topic.to_owned(),
@@ -164,7 +195,7 @@ pub(crate) fn ensure_topic(
             ),
         }
     }
-    leaders(target, topic).map(drop)
+    Ok(())
 }
 
 /// Deletes a topic and waits until metadata no longer has it.

@@ -8,6 +8,7 @@ mod cluster;
 mod connection;
 mod consume;
 mod latency;
+mod partitions;
 mod process;
 mod produce;
 mod report;
@@ -29,12 +30,15 @@ struct Args {
     /// NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]: a cluster, and its broker processes for CPU and memory
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
-    /// NAME=COMMAND: starts that target's stopped cluster (for --load start)
+    /// NAME=COMMAND: starts what is stopped of that target (for --load start and partitions)
     #[arg(long = "start")]
     starts: Vec<String>,
     /// NAME=COMMAND: stops it again
     #[arg(long = "stop")]
     stops: Vec<String>,
+    /// NAME=COMMAND: kills one broker of that target (for --load partitions)
+    #[arg(long = "kill")]
+    kills: Vec<String>,
     /// Loads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Load::Latency, Load::Produce, Load::Consume])]
     load: Vec<Load>,
@@ -81,6 +85,14 @@ enum Load {
     Consume,
     /// From starting the stopped brokers to the first acknowledged record of a new topic
     Start,
+    /// Until every partition of a topic acknowledges a record: a new one, after --stop (a kill of all) and --start, after --kill
+    Partitions,
+}
+
+impl Load {
+    const fn stops_the_cluster(self) -> bool {
+        matches!(self, Self::Start | Self::Partitions)
+    }
 }
 
 /// How batches are compressed.
@@ -108,9 +120,10 @@ impl From<Codec> for Compression {
 /// Parses the command line, runs everything, prints the table.
 pub(crate) fn run() -> anyhow::Result<()> {
     let args = Args::parse();
+    let starting = args.load.iter().any(|load| load.stops_the_cluster());
     anyhow::ensure!(
-        !args.load.contains(&Load::Start) || args.load.len() == 1,
-        "--load start runs alone: it stops the cluster between its runs"
+        !starting || args.load.len() == 1,
+        "--load start and --load partitions run alone: they stop the cluster"
     );
     let targets = args
         .targets
@@ -118,7 +131,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         .map(|text| Target::parse(text))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut figures = Vec::new();
-    let starting = args.load.contains(&Load::Start);
     for target in targets.iter().filter(|_| !starting) {
         figures.extend(process::memory(target, "idle"));
     }
@@ -156,6 +168,7 @@ fn topic(args: &Args, load: Load, repeat: u32) -> String {
     match load {
         Load::Latency => format!("bench-latency-rf{factor}"),
         Load::Start => format!("bench-start-rf{factor}-{repeat}"),
+        Load::Partitions => format!("bench-partitions-rf{factor}-{repeat}"),
         Load::Produce | Load::Consume => format!("bench-throughput-rf{factor}-{repeat}"),
     }
 }
@@ -184,6 +197,15 @@ fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<
                 start::command(&args.stops, target, "--stop")?,
             );
             start::run(target, &topic, args.replication_factor, start, stop)
+        }
+        Load::Partitions => {
+            let commands = partitions::Commands {
+                start: start::command(&args.starts, target, "--start")?,
+                stop: start::command(&args.stops, target, "--stop")?,
+                kill: start::command(&args.kills, target, "--kill")?,
+            };
+            let (count, factor) = (args.partitions, args.replication_factor);
+            partitions::run(target, &topic, count, factor, commands)
         }
     }
 }

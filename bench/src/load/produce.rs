@@ -111,7 +111,7 @@ pub(crate) fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn request(topic: &str, partition_data: Vec<PartitionProduceData>) -> ProduceRequest {
+pub(crate) fn request(topic: &str, partition_data: Vec<PartitionProduceData>) -> ProduceRequest {
     ProduceRequest {
         transactional_id: None,
         acks: -1,

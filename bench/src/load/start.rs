@@ -12,6 +12,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two attempts to reach a broker that does not listen yet.
 const PACE: Duration = Duration::from_millis(2);
 
+/// Runs a command to its end.
+pub(crate) fn shell(command: &str) -> anyhow::Result<()> {
+    let status = Command::new("sh")
+        .args(["-c", command])
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("failed to run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
 /// The COMMAND of `NAME=COMMAND` for a target.
 pub(crate) fn command<'a>(
     given: &'a [String],
@@ -23,7 +36,7 @@ pub(crate) fn command<'a>(
         .filter_map(|text| text.split_once('='))
         .find(|(name, _)| *name == target.name)
         .map(|(_, command)| command)
-        .with_context(|| format!("--load start needs {option} {}=COMMAND", target.name))
+        .with_context(|| format!("this load needs {option} {}=COMMAND", target.name))
 }
 
 /// Starts a stopped cluster, creates a topic, produces one record with acks=all, stops it again; seconds from the start
@@ -58,13 +71,7 @@ pub(crate) fn run(
     if !status.success() {
         bail!("{start:?} ended with {status}");
     }
-    let status = Command::new("sh")
-        .args(["-c", stop])
-        .stdout(Stdio::null())
-        .status()?;
-    if !status.success() {
-        bail!("{stop:?} ended with {status}");
-    }
+    shell(stop)?;
     Ok(vec![Figure::new(
         target,
         "start to first acknowledged record",
