@@ -107,6 +107,20 @@ fn tool(cluster: &Cluster, class: &str, args: &[&str]) -> String {
     text
 }
 
+/// kill -9 of all brokers at once, and the wait until others are ready.
+fn kill_all(cluster: &Cluster) {
+    let before: Vec<u32> = cluster.pods().iter().filter_map(|pod| pod.pid).collect();
+    for pod in cluster.pods() {
+        cluster.signal(&pod.name, "KILL");
+    }
+    await_true("every broker is another process", || {
+        let now = cluster.pods();
+        now.len() == before.len()
+            && (now.iter()).all(|pod| pod.pid.is_some_and(|pid| !before.contains(&pid)))
+    });
+    cluster.await_ready();
+}
+
 #[test]
 fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_all_were_killed() {
     if java_class("").is_none() {
@@ -159,22 +173,53 @@ fn records_that_kafka_delete_records_deleted_are_gone_on_all_brokers_and_after_a
         let text = std::fs::read_to_string(file).unwrap_or_default();
         assert!(text.contains("short 0 60"), "{text}");
     }
-    let before: Vec<u32> = cluster.pods().iter().filter_map(|pod| pod.pid).collect();
-    for pod in cluster.pods() {
-        cluster.signal(&pod.name, "KILL");
-    }
-    await_true("every broker is another process", || {
-        let now = cluster.pods();
-        now.len() == before.len()
-            && (now.iter()).all(|pod| pod.pid.is_some_and(|pid| !before.contains(&pid)))
-    });
-    cluster.await_ready();
+    kill_all(&cluster);
     let consumed = Client::Kcat.consume(&cluster.bootstrap(), "short", "left", 40);
     let output = consumed.expect("kcat runs");
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout);
     let want: Vec<String> = (60..100).map(|n| format!("record-{n}")).collect();
     assert_eq!(text.lines().collect::<Vec<_>>(), want);
+}
+
+/// What `kafka-features describe` says of a feature: its finalized level.
+fn finalized(cluster: &Cluster, feature: &str) -> String {
+    let described = tool(cluster, "FeatureCommand", &["describe"]);
+    let mut lines = described.lines();
+    let words =
+        |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let line = lines.find_map(|line| {
+        let words = words(line);
+        (words.get(1).map(String::as_str) == Some(feature)).then_some(words)
+    });
+    let level = line.and_then(|words| {
+        let at = words
+            .iter()
+            .position(|word| word == "FinalizedVersionLevel:")?;
+        words.get(at + 1).cloned()
+    });
+    assert!(level.is_some(), "{feature} in {described}");
+    level.unwrap_or_default()
+}
+
+#[test]
+fn kafka_features_describes_lowers_and_raises_a_feature() {
+    if java_class("org.apache.kafka.tools.FeatureCommand").is_none() {
+        return skipped("kafka-features", "java, or Apache Kafka's jars");
+    }
+    let cluster = Cluster::up("examples/quickstart");
+    assert_eq!(finalized(&cluster, "group.version"), "1");
+    assert_eq!(finalized(&cluster, "transaction.version"), "2");
+    let lower = ["downgrade", "--feature", "group.version=0"];
+    tool(&cluster, "FeatureCommand", &lower);
+    assert_eq!(finalized(&cluster, "group.version"), "0");
+    // It stays away when another controller takes over.
+    kill_all(&cluster);
+    assert_eq!(finalized(&cluster, "transaction.version"), "2");
+    assert_eq!(finalized(&cluster, "group.version"), "0");
+    let higher = ["upgrade", "--feature", "group.version=1"];
+    tool(&cluster, "FeatureCommand", &higher);
+    assert_eq!(finalized(&cluster, "group.version"), "1");
 }
 
 /// What `kafka-reassign-partitions` says when it is run with the file and `more`; `None` without Apache Kafka's jars.

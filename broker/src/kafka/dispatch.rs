@@ -103,6 +103,7 @@ pub(crate) const APIS: &[Api] = &[
     api!(ListPartitionReassignments 0-0 => list_partition_reassignments),
     api!(OffsetDelete 0-0 => offset_delete),
     api!(DescribeQuorum 0-2 => describe_quorum),
+    api!(UpdateFeatures 0-2 => update_features),
     api!(DescribeCluster 0-2 => describe_cluster),
     api!(DescribeProducers 0-0 => describe_producers),
     api!(DescribeTransactions 0-0 => describe_transactions),

@@ -25,6 +25,7 @@ pub mod placement;
 pub mod topics;
 
 pub mod configs;
+pub mod features;
 pub mod producer_ids;
 
 #[cfg(test)]
@@ -35,24 +36,14 @@ use std::collections::BTreeSet;
 use config::{BrokerConfig, BrokerSettings, ConfigMap, KeyError};
 use types::NodeId;
 
-use crate::metadata::record::FeatureLevel;
 use crate::metadata::{Incarnation, MetadataImage, MetadataRecord, ReplayError};
 use election::Electorate;
+pub use features::{
+    FEATURES, GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE, METADATA_LEVEL, SupportedFeature,
+    TRANSACTION_FEATURE, TRANSACTION_LEVEL,
+};
 use liveness::BrokerLiveness;
 use request::{ControllerRequest, ControllerResponse};
-
-/// The feature whose finalized level says which record versions may be written.
-pub const METADATA_FEATURE: &str = "tidemark.metadata.version";
-/// The newest level this build can finalize.
-pub const METADATA_LEVEL: i16 = 1;
-/// The feature that says which protocol transactions follow; Kafka's name.
-pub const TRANSACTION_FEATURE: &str = "transaction.version";
-/// The protocol of KIP-890.
-pub const TRANSACTION_LEVEL: i16 = 2;
-/// The feature that says whether there are groups of the consumer protocol; Kafka's name.
-pub const GROUP_FEATURE: &str = "group.version";
-/// Groups of KIP-848.
-pub const GROUP_LEVEL: i16 = 1;
 
 /// Ticks at least this often: a fraction of any session timeout, so that expiry is noticed soon.
 const TICK_MS: i64 = 100;
@@ -191,6 +182,7 @@ impl Controller {
             Q::RegisterBroker(r) => self.register_broker(now_ms, r).map(A::RegisterBroker),
             Q::BrokerHeartbeat(r) => self.broker_heartbeat(now_ms, r).map(A::BrokerHeartbeat),
             Q::UnregisterBroker(r) => self.unregister_broker(r).map(A::UnregisterBroker),
+            Q::UpdateFeatures(r) => self.update_features(r).map(A::UpdateFeatures),
         };
         self.speculate(&decision.records)?;
         Ok(decision)
@@ -208,19 +200,7 @@ impl Controller {
             self.liveness.extend(gap);
         }
         self.last_tick_ms = now_ms;
-        let mut records = Vec::new();
-        for (name, level) in [
-            (METADATA_FEATURE, METADATA_LEVEL),
-            (TRANSACTION_FEATURE, TRANSACTION_LEVEL),
-            (GROUP_FEATURE, GROUP_LEVEL),
-        ] {
-            if self.image.feature(name) == 0 {
-                records.push(MetadataRecord::FeatureLevel(FeatureLevel {
-                    name: name.to_owned(),
-                    level,
-                }));
-            }
-        }
+        let mut records = self.first_features();
         let expired = self.liveness.expired(now_ms, &self.image);
         records.extend(self.fence(&expired));
         if now_ms >= self.next_rebalance_ms {

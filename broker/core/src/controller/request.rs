@@ -44,6 +44,8 @@ pub enum ControllerRequest {
     AlterPartitionReassignments(AlterPartitionReassignmentsRequest),
     /// See [`ListPartitionReassignmentsRequest`].
     ListPartitionReassignments(ListPartitionReassignmentsRequest),
+    /// See [`UpdateFeaturesRequest`].
+    UpdateFeatures(UpdateFeaturesRequest),
 }
 
 /// The answer to a [`ControllerRequest`], of the variant of the same name.
@@ -75,6 +77,8 @@ pub enum ControllerResponse {
     AlterPartitionReassignments(Vec<PartitionResult>),
     /// The partitions that are on their way to other replicas, of those that were asked for.
     ListPartitionReassignments(Vec<OngoingReassignment>),
+    /// Whether all features have the levels that were asked for; otherwise none has changed.
+    UpdateFeatures(Result<(), ApiError>),
 }
 
 /// Why something was refused: an error code of Kafka's and, in Kafka's words where Kafka has some, the reason.
@@ -378,6 +382,37 @@ pub struct OngoingReassignment {
     pub adding_replicas: Vec<NodeId>,
     /// Those that go when it has arrived.
     pub removing_replicas: Vec<NodeId>,
+}
+
+/// Finalizes features at other levels (KIP-584): all, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UpdateFeaturesRequest {
+    /// The features.
+    pub updates: Vec<FeatureUpdate>,
+    /// Only say what would happen.
+    pub validate_only: bool,
+}
+
+/// The level that a feature shall have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureUpdate {
+    /// The feature's name.
+    pub feature: String,
+    /// The level; 0 is to do without.
+    pub level: i16,
+    /// Which way the asker means to go.
+    pub upgrade_type: UpgradeType,
+}
+
+/// Which way a feature's level goes; to stay is allowed with each (KIP-778).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpgradeType {
+    /// Up.
+    Upgrade,
+    /// Down, as long as nothing is lost.
+    SafeDowngrade,
+    /// Down, whatever is lost.
+    UnsafeDowngrade,
 }
 
 /// A broker asks for producer ids to hand out (KIP-730).

@@ -2,10 +2,7 @@
 
 use std::future::{Ready, ready};
 
-use broker_core::controller::{
-    GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE, METADATA_LEVEL, TRANSACTION_FEATURE,
-    TRANSACTION_LEVEL,
-};
+use broker_core::controller::FEATURES;
 use types::ErrorCode;
 use wire::ApiKey;
 use wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
@@ -50,19 +47,14 @@ fn answer(cx: &RequestContext, request: &ApiVersionsRequest) -> ApiVersionsRespo
 
 /// Features that start at 0 are left out where clients take that for an error (KAFKA-17011).
 fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
-    let features = [
-        (METADATA_FEATURE, 1, METADATA_LEVEL),
-        (TRANSACTION_FEATURE, 0, TRANSACTION_LEVEL),
-        (GROUP_FEATURE, 0, GROUP_LEVEL),
-    ];
-    let shown = features
-        .into_iter()
-        .filter(|(_, min, _)| *min > 0 || version >= 4);
+    let shown = FEATURES
+        .iter()
+        .filter(|feature| feature.min > 0 || version >= 4);
     shown
-        .map(|(name, min_version, max_version)| SupportedFeatureKey {
-            name: name.to_owned(),
-            min_version,
-            max_version,
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.to_owned(),
+            min_version: feature.min,
+            max_version: feature.max,
             ..SupportedFeatureKey::default()
         })
         .collect()

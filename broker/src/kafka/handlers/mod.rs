@@ -48,6 +48,7 @@ pub(super) mod list_config_resources;
 pub(super) mod describe_cluster;
 pub(super) mod describe_log_dirs;
 pub(super) mod describe_quorum;
+pub(super) mod update_features;
 
 pub(super) mod init_producer_id;
 

@@ -322,7 +322,7 @@ impl World {
             }
             A::RegisterBroker(result) => result.is_err(),
             A::BrokerHeartbeat(result) => result.is_err(),
-            A::UnregisterBroker(result) => result.is_err(),
+            A::UnregisterBroker(result) | A::UpdateFeatures(result) => result.is_err(),
         };
         assert!(
             !refused || decision.records.is_empty(),
