@@ -6,6 +6,7 @@ mod node;
 
 pub mod kafka;
 
+mod boot;
 mod broker;
 mod coordinator;
 mod follow_metadata;

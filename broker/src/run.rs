@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::boot;
 use crate::broker::Broker;
 use crate::broker_meta::{BrokerMetaError, DataDir};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
@@ -341,6 +342,8 @@ fn registration(node: &Node, data: &DataDir) -> RegisterBrokerRequest {
         rack: node.me.rack.clone(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         previous_epoch: None, // known once the logs are opened
+        reads_elr: true,
+        boot: boot::current(),
     }
 }
 

@@ -130,6 +130,8 @@ impl Cluster {
                     rack: None,
                     software_version: "test".to_owned(),
                     previous_epoch: None,
+                    reads_elr: true,
+                    boot: None,
                 },
                 heartbeat_interval: Duration::from_millis(500),
                 directory: plane.directory().clone(),

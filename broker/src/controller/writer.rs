@@ -320,12 +320,12 @@ fn refuse(command: Command) {
     }
 }
 
-/// Says that the last in-sync replica of partitions comes back from an unclean stop; nobody else can lead them.
+/// Says that the last replica that was sure to have every record of partitions comes back from an unclean stop.
 fn report_risk(partitions: usize, response: &ControllerResponse) {
     if let ControllerResponse::RegisterBroker(Ok(epoch)) = response
         && partitions > 0
     {
-        tracing::warn!(%epoch, partitions, "the only in-sync replica of partitions comes back from an unclean stop: if the \
+        tracing::warn!(%epoch, partitions, "the last replica of partitions that was sure to have every record comes back from an unclean stop: if the \
             power was lost, records may be missing that were acknowledged and not flushed");
     }
 }

@@ -154,6 +154,8 @@ mod tests {
             software_version: String::new(),
             fenced,
             in_controlled_shutdown: false,
+            reads_elr: true,
+            boot: None,
         });
         let delta = image.apply(1, &[record]).unwrap();
         (image, delta)

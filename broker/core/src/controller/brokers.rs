@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use types::{BrokerEpoch, ErrorCode, NodeId};
 
 use super::election::Scope;
+use super::eligibility::Loss;
 use super::request::{
     ApiError, BrokerHeartbeatRequest, BrokerState, RegisterBrokerRequest, UnregisterBrokerRequest,
 };
@@ -72,14 +73,8 @@ impl Controller {
         };
         let record = registration(request, epoch, known.as_deref().filter(|_| is_same_process));
         let mut records = vec![MetadataRecord::RegisterBroker(record)];
-        if let Some(known) = known.filter(|_| !is_same_process) {
-            let mut electorate = self.electorate();
-            electorate.leaving.insert(node);
-            if known.broker_uuid != request.broker_uuid {
-                // The replicas that the ISRs meant are lost with the old disk.
-                electorate.lost.insert(node);
-            }
-            records.extend(electorate.changes(Scope::InIsrOrLeading(node)));
+        if !is_same_process {
+            records.extend(self.replaced(known.as_deref(), request));
         }
         let proposal = self.next_proposal();
         self.liveness.registered(
@@ -95,23 +90,25 @@ impl Controller {
         }
     }
 
-    /// Of how many partitions a broker that registers is the only one left in the ISR, although its last process did not
-    /// stop cleanly: with `durability: replicated` a power loss may have taken acknowledged records with it.
-    #[must_use]
-    pub fn at_risk(&self, request: &RegisterBrokerRequest) -> usize {
-        let Some(known) = self.image.broker(request.node_id) else {
-            return 0;
-        };
-        let is_same_process = known.incarnation == request.incarnation;
-        let was_clean =
-            request.previous_epoch == Some(known.epoch) && request.broker_uuid == known.broker_uuid;
-        if is_same_process || was_clean {
-            return 0;
+    /// What follows from the end of the process before the one that registers.
+    fn replaced(
+        &self,
+        known: Option<&BrokerImage>,
+        request: &RegisterBrokerRequest,
+    ) -> Vec<MetadataRecord> {
+        let node = request.node_id;
+        let mut electorate = self.electorate();
+        electorate.leaving.insert(node);
+        match Loss::of(known, request) {
+            Loss::Nothing => {}
+            Loss::Newest => {
+                electorate.unclean.insert(node);
+            }
+            Loss::Everything => {
+                electorate.lost.insert(node);
+            }
         }
-        let partitions = self.image.topics().flat_map(|topic| topic.iter());
-        partitions
-            .filter(|(_, partition)| partition.isr == [request.node_id])
-            .count()
+        electorate.changes(Scope::CountingOn(node))
     }
 
     /// Whether others can reach the broker as it says, and it is not a copy of another.
@@ -201,7 +198,7 @@ impl Controller {
         };
         let mut electorate = self.electorate();
         electorate.leaving.insert(node);
-        let mut records = electorate.changes(Scope::InIsrOrLeading(node));
+        let mut records = electorate.changes(Scope::CountingOn(node));
         records.push(MetadataRecord::UnregisterBroker(UnregisterBroker {
             node_id: node,
             broker_epoch: broker.epoch,
@@ -246,7 +243,7 @@ impl Controller {
             let mut records = vec![change(broker, None, Some(true))];
             let mut electorate = self.electorate();
             electorate.leaving.insert(node);
-            records.extend(electorate.changes(Scope::InIsrOrLeading(node)));
+            records.extend(electorate.changes(Scope::CountingOn(node)));
             let proposal = self.next_proposal();
             self.liveness.shutdown_begun(node, proposal);
             return (records, false, false);
@@ -298,6 +295,8 @@ fn registration(
         software_version: request.software_version.clone(),
         fenced: same_process.is_none_or(|known| known.fenced),
         in_controlled_shutdown: same_process.is_some_and(|known| known.in_controlled_shutdown),
+        reads_elr: request.reads_elr,
+        boot: request.boot,
     }
 }
 

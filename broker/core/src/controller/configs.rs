@@ -6,7 +6,8 @@ use config::key::split_list;
 use config::{ConfigMap, KeyError, KeyType, broker_keys, topic_keys};
 use types::ErrorCode;
 
-use super::election::Scope;
+use super::election::{Electorate, Scope, UNCLEAN};
+use super::eligibility::MIN_ISR;
 use super::request::{
     AlterConfigsRequest, ApiError, ConfigChange, ConfigOp, IncrementalAlterConfigsRequest,
     ResourceResult,
@@ -14,8 +15,6 @@ use super::request::{
 use super::{Controller, Decision};
 use crate::metadata::record::Config;
 use crate::metadata::{ConfigResource, MetadataRecord};
-
-const UNCLEAN: &str = "unclean.leader.election.enable";
 
 pub(super) fn invalid(error: &KeyError) -> ApiError {
     ApiError::new(ErrorCode::InvalidConfig, error.to_string())
@@ -80,7 +79,7 @@ impl Controller {
         if validate_only {
             records.clear();
         } else {
-            records.extend(self.unclean_elections(&records));
+            records.extend(self.partition_changes(&records));
         }
         Decision { records, response }
     }
@@ -165,17 +164,17 @@ impl Controller {
             .collect())
     }
 
-    /// Where unclean elections have just been allowed, partitions without a leader get one.
-    fn unclean_elections(&self, records: &[MetadataRecord]) -> Vec<MetadataRecord> {
-        let touched = records.iter().any(
-            |record| matches!(record, MetadataRecord::Config(config) if config.name == UNCLEAN),
-        );
+    /// Where unclean elections have just been allowed, partitions without a leader get one; where the minimum of the ISR
+    /// is another one, it counts at once (KIP-966).
+    fn partition_changes(&self, records: &[MetadataRecord]) -> Vec<MetadataRecord> {
+        let touched = records.iter().any(|record| {
+            matches!(record, MetadataRecord::Config(config) if [UNCLEAN, MIN_ISR].contains(&config.name.as_str()))
+        });
         let mut after = self.image.clone();
         if !touched || after.speculate(records).is_err() {
             return Vec::new();
         }
-        super::election::Electorate::new(&after, &self.config.file, self.config.node_id)
-            .changes(Scope::WithoutLeader)
+        Electorate::new(&after, &self.config.file, self.config.node_id).changes(Scope::Unsettled)
     }
 }
 

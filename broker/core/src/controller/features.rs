@@ -1,6 +1,7 @@
 //! Which features are finalized, and at which level (KIP-584, KIP-1022)?
 //!
-//! A new cluster begins with the newest level of each; from then on somebody has to ask for another one.
+//! A new cluster begins with the newest level of each; from then on somebody has to ask for another one. Eligible leader replicas begin by
+//! themselves, as soon as all brokers can read of them, and stay: partitions count on them.
 
 use types::ErrorCode;
 
@@ -22,6 +23,11 @@ pub const GROUP_FEATURE: &str = "group.version";
 /// Groups of KIP-848.
 pub const GROUP_LEVEL: i16 = 1;
 
+/// The feature that says whether eligible leader replicas are kept; Kafka's name.
+pub const ELR_FEATURE: &str = "eligible.leader.replicas.version";
+/// Eligible leader replicas of KIP-966.
+pub const ELR_LEVEL: i16 = 1;
+
 /// A feature and the levels that this build works at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SupportedFeature {
@@ -34,7 +40,7 @@ pub struct SupportedFeature {
 }
 
 /// All features of this build.
-pub const FEATURES: [SupportedFeature; 3] = [
+pub const FEATURES: [SupportedFeature; 4] = [
     SupportedFeature {
         name: METADATA_FEATURE,
         min: 1,
@@ -50,6 +56,11 @@ pub const FEATURES: [SupportedFeature; 3] = [
         min: 0,
         max: GROUP_LEVEL,
     },
+    SupportedFeature {
+        name: ELR_FEATURE,
+        min: 0,
+        max: ELR_LEVEL,
+    },
 ];
 
 impl Controller {
@@ -60,6 +71,7 @@ impl Controller {
         }
         let newest = FEATURES
             .iter()
+            .filter(|feature| feature.name != ELR_FEATURE)
             .map(|feature| level(feature.name, feature.max));
         newest.collect()
     }
@@ -111,6 +123,12 @@ impl Controller {
             return refused(format!("This build only supports versions {min}-{max}."));
         }
         let now = self.image.feature(feature);
+        if feature == ELR_FEATURE && *level != now {
+            return refused(match now {
+                0 => "It begins as soon as every broker supports it.".to_owned(),
+                _ => "Partitions may count on eligible leader replicas.".to_owned(),
+            });
+        }
         match upgrade_type {
             UpgradeType::Upgrade if *level < now => refused(
                 "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."

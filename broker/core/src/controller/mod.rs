@@ -17,6 +17,7 @@ pub mod brokers;
 pub mod liveness;
 
 pub mod election;
+pub mod eligibility;
 pub mod partitions;
 pub mod reassignment;
 
@@ -37,10 +38,10 @@ use config::{BrokerConfig, BrokerSettings, ConfigMap, KeyError};
 use types::NodeId;
 
 use crate::metadata::{Incarnation, MetadataImage, MetadataRecord, ReplayError};
-use election::Electorate;
+use election::{Electorate, Scope};
 pub use features::{
-    FEATURES, GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE, METADATA_LEVEL, SupportedFeature,
-    TRANSACTION_FEATURE, TRANSACTION_LEVEL,
+    ELR_FEATURE, ELR_LEVEL, FEATURES, GROUP_FEATURE, GROUP_LEVEL, METADATA_FEATURE, METADATA_LEVEL,
+    SupportedFeature, TRANSACTION_FEATURE, TRANSACTION_LEVEL,
 };
 use liveness::BrokerLiveness;
 use request::{ControllerRequest, ControllerResponse};
@@ -113,6 +114,8 @@ pub struct Controller {
     committed: u64,
     last_tick_ms: i64,
     next_rebalance_ms: i64,
+    /// Whether partitions are still as another controller, which may have known another minimum, has left them.
+    is_new: bool,
 }
 
 impl Controller {
@@ -134,6 +137,7 @@ impl Controller {
             committed: 0,
             last_tick_ms: now_ms,
             next_rebalance_ms,
+            is_new: true,
         }
     }
 
@@ -201,16 +205,31 @@ impl Controller {
         }
         self.last_tick_ms = now_ms;
         let mut records = self.first_features();
+        records.extend(self.begin_elr());
         let expired = self.liveness.expired(now_ms, &self.image);
         records.extend(self.fence(&expired));
-        if now_ms >= self.next_rebalance_ms {
-            self.next_rebalance_ms = now_ms + rebalance_interval_ms(&self.config.settings);
-            if self.config.settings.auto_leader_rebalance_enable && expired.is_empty() {
-                records.extend(self.preferred_elections());
-            }
+        // These look at the same image, so that each of them waits until nothing else is decided.
+        if expired.is_empty() {
+            records.extend(self.settle(now_ms));
         }
         self.speculate(&records)?;
         Ok(records)
+    }
+
+    /// What is not urgent: takes partitions over from the controller before, moves leadership back.
+    fn settle(&mut self, now_ms: i64) -> Vec<MetadataRecord> {
+        if std::mem::take(&mut self.is_new) {
+            return self.electorate().changes(Scope::Unsettled);
+        }
+        if now_ms < self.next_rebalance_ms {
+            return Vec::new();
+        }
+        self.next_rebalance_ms = now_ms + rebalance_interval_ms(&self.config.settings);
+        if self.config.settings.auto_leader_rebalance_enable {
+            self.preferred_elections()
+        } else {
+            Vec::new()
+        }
     }
 
     /// When [`Controller::tick`] is due.

@@ -74,7 +74,9 @@ impl Controller {
             ..after.clone()
         };
         let next = next.completed();
-        let change = self.step(topic, item.partition, partition, &next, false);
+        let change = self
+            .electorate()
+            .step(topic, item.partition, partition, &next, false);
         if let Some(change) = &change {
             change.apply_to(&mut after);
         }

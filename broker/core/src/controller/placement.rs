@@ -193,6 +193,8 @@ mod tests {
             software_version: String::new(),
             fenced,
             in_controlled_shutdown: false,
+            reads_elr: true,
+            boot: None,
         }
     }
 

@@ -13,7 +13,7 @@ use super::request::{
 };
 use super::topics::{MAX_PARTITIONS_PER_REQUEST, refuse, too_many_partitions};
 use super::{Controller, Decision};
-use crate::metadata::record::{LeaderChange, PartitionChange};
+use crate::metadata::record::PartitionChange;
 use crate::metadata::{MetadataRecord, TopicImage};
 use crate::partition::PartitionRegistration;
 
@@ -95,7 +95,9 @@ impl Controller {
                 ),
             );
         }
-        Ok(self.step(topic, item.partition, partition, &next, false))
+        Ok(self
+            .electorate()
+            .step(topic, item.partition, partition, &next, false))
     }
 
     fn give_up(
@@ -131,37 +133,9 @@ impl Controller {
                 .into_iter()
                 .collect();
         }
-        Ok(self.step(topic, index, partition, &next, unclean))
-    }
-
-    /// The change from `before` to `next` (of which only the replicas and the ISR are decided) with the leader that
-    /// this asks for; none if nothing changes. Replicas that go raise the leader epoch even under the same leader: they
-    /// are listened to no more.
-    pub(super) fn step(
-        &self,
-        topic: &TopicImage,
-        index: i32,
-        before: &PartitionRegistration,
-        next: &PartitionRegistration,
-        unclean: bool,
-    ) -> Option<PartitionChange> {
-        let mut after = next.clone();
-        let mut leader = LeaderChange::Unchanged;
-        if let Some(elected) = self.electorate().change(topic, index, next, unclean) {
-            elected.apply_to(&mut after);
-            leader = elected.leader;
-        }
-        let shrinks = before
-            .replicas
-            .iter()
-            .any(|node| !next.replicas.contains(node));
-        if shrinks && leader == LeaderChange::Unchanged {
-            leader = before
-                .leader
-                .map_or(LeaderChange::NoLeader, LeaderChange::Elected);
-        }
-        let change = PartitionChange::between((topic.id, index), before, &after, leader);
-        (!change.is_empty()).then_some(change)
+        Ok(self
+            .electorate()
+            .step(topic, index, partition, &next, unclean))
     }
 
     pub(super) fn list_partition_reassignments(
@@ -200,5 +174,7 @@ impl Controller {
 
 /// Whether a step takes out all who have every acknowledged record.
 fn leaves_nobody(before: &PartitionRegistration, next: &PartitionRegistration) -> bool {
-    next.isr.is_empty() && !before.isr.is_empty()
+    let nobody =
+        |partition: &PartitionRegistration| partition.isr.is_empty() && partition.elr.is_empty();
+    nobody(next) && !nobody(before)
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId};
 
-use crate::metadata::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation};
+use crate::metadata::{Boot, BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation};
 use crate::partition::{IsrMember, PartitionRegistration};
 
 /// Version of the envelope.
@@ -456,6 +456,12 @@ pub struct RegisterBrokerRequest {
     /// the first start (KIP-966). Older brokers do not say.
     #[serde(default)]
     pub previous_epoch: Option<BrokerEpoch>,
+    /// Whether its build reads records with eligible leader replicas (KIP-966). Older brokers do not say.
+    #[serde(default)]
+    pub reads_elr: bool,
+    /// The boot it runs in, where there is a way to know. Older brokers do not say.
+    #[serde(default)]
+    pub boot: Option<Boot>,
 }
 
 /// A broker says that it lives, and what it wants.

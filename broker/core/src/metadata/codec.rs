@@ -92,8 +92,8 @@ kinds! {
     UnregisterBroker = 3 v 0,
     Topic = 4 v 0,
     RemoveTopic = 5 v 0,
-    Partition = 6 v 1,
-    PartitionChange = 7 v 1,
+    Partition = 6 v 2,
+    PartitionChange = 7 v 2,
     Config = 8 v 0,
     ProducerIds = 9 v 0,
     FeatureLevel = 10 v 0,
@@ -104,10 +104,15 @@ kinds! {
 fn version_of(record: &MetadataRecord) -> u8 {
     use MetadataRecord as M;
     match record {
-        // Version 1 has what reassignments add and remove.
-        M::Partition(body) => u8::from(body.registration.is_reassigning()),
+        // Version 1 has what reassignments add and remove, version 2 who is eligible beside the ISR.
+        M::Partition(body) => {
+            let p = &body.registration;
+            let tells_elr = p.has_eligible_replicas() || !p.last_known_elr.is_empty();
+            version_with(p.is_reassigning(), tells_elr)
+        }
         M::PartitionChange(body) => {
-            u8::from(body.adding_replicas.is_some() || body.removing_replicas.is_some())
+            let moves = body.adding_replicas.is_some() || body.removing_replicas.is_some();
+            version_with(moves, body.tells_elr())
         }
         M::RegisterBroker(_)
         | M::BrokerRegistrationChange(_)
@@ -118,6 +123,14 @@ fn version_of(record: &MetadataRecord) -> u8 {
         | M::ProducerIds(_)
         | M::FeatureLevel(_)
         | M::BrokerEpochs(_) => 0,
+    }
+}
+
+const fn version_with(moves: bool, tells_elr: bool) -> u8 {
+    match (moves, tells_elr) {
+        (_, true) => 2,
+        (true, false) => 1,
+        (false, false) => 0,
     }
 }
 

@@ -9,7 +9,9 @@ use config::{BrokerLayers, ConfigMap, KeyError, TopicSettings};
 use imbl::{OrdMap, Vector};
 use types::{BrokerEpoch, NodeId, ProducerId, TopicId};
 
-use super::record::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, RegisterBroker};
+use super::record::{
+    Boot, BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, RegisterBroker,
+};
 use crate::partition::PartitionRegistration;
 
 /// The metadata of the cluster after the records of one offset.
@@ -63,6 +65,10 @@ pub struct BrokerImage {
     pub fenced: bool,
     /// Whether it is handing over its leaderships to stop.
     pub in_controlled_shutdown: bool,
+    /// Whether its build reads records with eligible leader replicas.
+    pub reads_elr: bool,
+    /// The boot its process runs in, where there is a way to know.
+    pub boot: Option<Boot>,
 }
 
 impl BrokerImage {
@@ -90,6 +96,8 @@ impl BrokerImage {
             software_version: record.software_version.clone(),
             fenced: record.fenced,
             in_controlled_shutdown: record.in_controlled_shutdown,
+            reads_elr: record.reads_elr,
+            boot: record.boot,
         }
     }
 
@@ -105,6 +113,8 @@ impl BrokerImage {
             software_version: self.software_version.clone(),
             fenced: self.fenced,
             in_controlled_shutdown: self.in_controlled_shutdown,
+            reads_elr: self.reads_elr,
+            boot: self.boot,
         }
     }
 }

@@ -53,6 +53,11 @@ uuid!(
     /// The identity of a broker's process: new at each start (KIP-631).
     Incarnation
 );
+uuid!(
+    /// The identity of a run of a machine's kernel. What a process has written to files outlives it in the page cache, but
+    /// not this.
+    Boot
+);
 
 /// One change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +109,12 @@ pub struct RegisterBroker {
     pub fenced: bool,
     /// Whether it is handing over its leaderships to stop.
     pub in_controlled_shutdown: bool,
+    /// Whether its build reads records with eligible leader replicas (KIP-966). Written only if so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads_elr: bool,
+    /// The boot its process runs in, where there is a way to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
 }
 
 /// A name, host and port under which a broker is reached.
@@ -185,6 +196,12 @@ pub struct PartitionChange {
     /// The replicas that go with a reassignment, if they change. From version 1 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removing_replicas: Option<Vec<NodeId>>,
+    /// The eligible leader replicas, if they change. From version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elr: Option<Vec<NodeId>>,
+    /// The last known leader of a partition without one, if that changes. From version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_elr: Option<Vec<NodeId>>,
 }
 
 impl PartitionChange {
@@ -206,6 +223,8 @@ impl PartitionChange {
             replicas: changed(&before.replicas, &after.replicas),
             adding_replicas: changed(&before.adding_replicas, &after.adding_replicas),
             removing_replicas: changed(&before.removing_replicas, &after.removing_replicas),
+            elr: changed(&before.elr, &after.elr),
+            last_known_elr: changed(&before.last_known_elr, &after.last_known_elr),
         }
     }
 
@@ -217,6 +236,13 @@ impl PartitionChange {
             && self.replicas.is_none()
             && self.adding_replicas.is_none()
             && self.removing_replicas.is_none()
+            && !self.tells_elr()
+    }
+
+    /// Whether it says something about eligible leader replicas.
+    #[must_use]
+    pub const fn tells_elr(&self) -> bool {
+        self.elr.is_some() || self.last_known_elr.is_some()
     }
 
     /// Makes `partition` what it is after the change.
@@ -230,6 +256,8 @@ impl PartitionChange {
         set(&mut partition.isr, &self.isr);
         set(&mut partition.adding_replicas, &self.adding_replicas);
         set(&mut partition.removing_replicas, &self.removing_replicas);
+        set(&mut partition.elr, &self.elr);
+        set(&mut partition.last_known_elr, &self.last_known_elr);
         match self.leader {
             LeaderChange::Unchanged => {}
             LeaderChange::NoLeader => {

@@ -276,6 +276,12 @@ fn check_partition(partition: &PartitionRegistration) -> Replayed {
     if let Some(node) = stranger(&partition.isr) {
         return Err(format!("{node} would be in the ISR but is no replica"));
     }
+    if let Some(node) = stranger(&partition.elr).or_else(|| stranger(&partition.last_known_elr)) {
+        return Err(format!("{node} would be eligible but is no replica"));
+    }
+    if let Some(node) = partition.elr.iter().find(|n| partition.isr.contains(n)) {
+        return Err(format!("{node} would be both in the ISR and in the ELR"));
+    }
     if let Some(node) =
         stranger(&partition.adding_replicas).or_else(|| stranger(&partition.removing_replicas))
     {
@@ -287,6 +293,9 @@ fn check_partition(partition: &PartitionRegistration) -> Replayed {
         return Err("a reassignment needs a replica to begin and to end with".to_owned());
     }
     match partition.leader {
+        Some(_) if !partition.last_known_elr.is_empty() => {
+            Err("a leader and a last known leader would be there".to_owned())
+        }
         Some(leader) if !partition.isr.contains(&leader) => {
             Err(format!("{leader} would lead but is not in the ISR"))
         }

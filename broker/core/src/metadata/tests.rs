@@ -22,6 +22,8 @@ fn broker(id: i32, epoch: i64) -> MetadataRecord {
         software_version: "0.1.0".to_owned(),
         fenced: true,
         in_controlled_shutdown: false,
+        reads_elr: true,
+        boot: Some(Boot::from_bytes([3; 16])),
     })
 }
 
@@ -69,6 +71,19 @@ fn moving(id: u8, index: i32) -> MetadataRecord {
     })
 }
 
+/// Nobody leads any more, and both replicas hold everything.
+fn leaderless(id: u8, index: i32) -> PartitionChange {
+    PartitionChange {
+        topic_id: TopicId([id; 16]),
+        partition: index,
+        leader: LeaderChange::NoLeader,
+        isr: Some(Vec::new()),
+        elr: Some(vec![NodeId(1), NodeId(2)]),
+        last_known_elr: Some(vec![NodeId(2)]),
+        ..PartitionChange::default()
+    }
+}
+
 fn config(resource: ConfigResource, value: Option<&str>) -> MetadataRecord {
     MetadataRecord::Config(Config {
         resource,
@@ -100,6 +115,8 @@ fn every_kind() -> Vec<MetadataRecord> {
         change(1, 0, LeaderChange::Elected(NodeId(2)), Some(&[2])),
         change(1, 1, LeaderChange::NoLeader, None),
         moving(1, 1),
+        partition(1, 2, &[1]),
+        MetadataRecord::PartitionChange(leaderless(1, 2)),
         topic("b", 2),
         config(ConfigResource::Topic("a".into()), Some("1")),
         config(ConfigResource::DefaultBroker, Some("2")),
@@ -162,6 +179,59 @@ fn records_from_before_reassignments_read_and_only_reassignments_need_a_newer_re
     assert_eq!(version(settled), 0);
     running.registration = running.registration.reassigned(&[NodeId(3)]);
     assert_eq!(version(MetadataRecord::Partition(running)), 1);
+}
+
+/// As it was written before there were eligible leader replicas.
+#[derive(serde::Serialize)]
+struct OldRegistration {
+    leader: Option<NodeId>,
+    leader_epoch: LeaderEpoch,
+    partition_epoch: PartitionEpoch,
+    replicas: Vec<NodeId>,
+    isr: Vec<NodeId>,
+}
+
+#[derive(serde::Serialize)]
+struct OldPartition {
+    topic_id: TopicId,
+    partition: i32,
+    registration: OldRegistration,
+}
+
+#[test]
+fn a_log_from_before_eligible_replicas_replays_and_only_they_need_a_newer_reader() {
+    let old = OldPartition {
+        topic_id: TopicId([1; 16]),
+        partition: 0,
+        registration: OldRegistration {
+            leader: Some(NodeId(1)),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(0),
+            replicas: vec![NodeId(1), NodeId(2)],
+            isr: vec![NodeId(1), NodeId(2)],
+        },
+    };
+    let body = rmp_serde::to_vec_named(&old).expect("a plain struct");
+    let mut bytes = encode_records(&[topic("a", 1)]).to_vec();
+    bytes.extend([0, 6, 0]);
+    bytes.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
+    bytes.extend(body);
+    let records = [topic("a", 1), partition(1, 0, &[1, 2])];
+    assert_eq!(decode_records(&bytes), Ok(records.to_vec()));
+    assert_eq!(
+        encode_records(&records),
+        bytes,
+        "an older build reads it, too"
+    );
+
+    let version = |record: &MetadataRecord| encode_records(std::slice::from_ref(record))[2];
+    let change = MetadataRecord::PartitionChange(leaderless(1, 0));
+    assert_eq!(version(&change), 2);
+    let mut image = MetadataImage::empty();
+    image.apply(1, &records).expect("fits");
+    image.apply(2, &[change]).expect("fits");
+    let snapshot = image.to_records();
+    assert_eq!(snapshot.iter().map(version).max(), Some(2));
 }
 
 #[test]
@@ -243,7 +313,7 @@ fn a_record_that_does_not_fit_changes_nothing() {
     for (bad, says) in [
         (topic("a", 9), "name is in use"),
         (topic("z", 1), "id is in use"),
-        (partition(1, 5, &[1]), "next partition is 2"),
+        (partition(1, 5, &[1]), "next partition is 3"),
         (partition(7, 0, &[1]), "no such topic"),
         (
             change(1, 7, LeaderChange::NoLeader, None),
@@ -258,6 +328,29 @@ fn a_record_that_does_not_fit_changes_nothing() {
             "no replica",
         ),
         (broker(1, 1), "newer epoch"),
+        (
+            MetadataRecord::PartitionChange(PartitionChange {
+                elr: Some(vec![NodeId(9)]),
+                ..leaderless(1, 2)
+            }),
+            "eligible but is no replica",
+        ),
+        (
+            MetadataRecord::PartitionChange(PartitionChange {
+                isr: Some(vec![NodeId(1)]),
+                ..leaderless(1, 2)
+            }),
+            "both in the ISR and in the ELR",
+        ),
+        (
+            MetadataRecord::PartitionChange(PartitionChange {
+                leader: LeaderChange::Elected(NodeId(1)),
+                isr: Some(vec![NodeId(1)]),
+                elr: None,
+                ..leaderless(1, 0)
+            }),
+            "a leader and a last known leader",
+        ),
         (
             MetadataRecord::PartitionChange(PartitionChange {
                 adding_replicas: Some(vec![NodeId(9)]),

@@ -209,6 +209,8 @@ pub struct Leader {
     isr: Isr,
     /// Copies there have to be; a running reassignment makes more followers than that.
     replication_factor: usize,
+    /// Whether replicas outside the ISR hold all that is acknowledged, and have to go on doing so.
+    has_eligible_replicas: bool,
     followers: Vec<ReplicaProgress>,
 }
 
@@ -249,6 +251,7 @@ impl Leader {
             high_watermark: HighWatermark::new(high_watermark),
             isr: Isr::committed_only(registration.isr.clone()),
             replication_factor: registration.replication_factor(),
+            has_eligible_replicas: registration.has_eligible_replicas(),
             followers,
         }
     }
@@ -332,13 +335,17 @@ impl Leader {
     }
 
     /// `min.insync.replicas`, capped at the number of replicas; those that a reassignment is still adding do not raise
-    /// the cap, or what was writable would not be until they are in sync.
+    /// the cap, or what was writable would not be until they are in sync. While there are eligible leader replicas
+    /// (KIP-966), the controller counts on more members than there are, whatever this broker's configuration says.
     #[must_use]
     pub fn effective_min_isr(&self) -> usize {
-        self.config
-            .min_insync_replicas
-            .min(self.replication_factor)
-            .max(1)
+        let configured = self.config.min_insync_replicas.min(self.replication_factor);
+        let counted_on = if self.has_eligible_replicas {
+            self.isr.committed().len() + 1
+        } else {
+            1
+        };
+        configured.max(counted_on)
     }
 
     /// Whether the committed ISR is smaller than `min.insync.replicas`.
@@ -609,6 +616,7 @@ impl Leader {
         self.partition_epoch = registration.partition_epoch;
         self.isr.commit(registration.isr.clone());
         self.replication_factor = registration.replication_factor();
+        self.has_eligible_replicas = registration.has_eligible_replicas();
         self.followers
             .retain(|f| registration.replicas.contains(&f.node));
         for node in &registration.replicas {

@@ -14,7 +14,7 @@
 //!
 //! These steps leave leader and epochs as they are. Who takes one elects a leader from the ISR that is left, raises the
 //! leader epoch if there are replicas that go, so that nobody listens to them any more, and refuses the step if it
-//! leaves nobody of an ISR: those who have every acknowledged record would all be gone.
+//! leaves nobody of ISR and ELR: those who have every acknowledged record would all be gone.
 
 use types::NodeId;
 
@@ -68,9 +68,12 @@ impl PartitionRegistration {
         completed.with_isr_of_replicas()
     }
 
+    /// Who goes leaves the ISR, and what there is of eligible replicas, too.
     fn with_isr_of_replicas(mut self) -> Self {
         let replicas = &self.replicas;
-        self.isr.retain(|node| replicas.contains(node));
+        for nodes in [&mut self.isr, &mut self.elr, &mut self.last_known_elr] {
+            nodes.retain(|node| replicas.contains(node));
+        }
         self
     }
 }

@@ -22,6 +22,14 @@ pub struct PartitionRegistration {
     /// Those of `replicas` that go when the running reassignment is done. Written only while there are some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing_replicas: Vec<NodeId>,
+    /// Replicas outside the ISR that hold every acknowledged record all the same, because the ISR has been smaller than
+    /// `min.insync.replicas` since they left it: eligible leader replicas (KIP-966). Written only while there are some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elr: Vec<NodeId>,
+    /// The last leader of a partition that has none (KIP-966): whom it waits for when nobody else is known to hold every
+    /// acknowledged record. Written only while there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_known_elr: Vec<NodeId>,
 }
 
 impl PartitionRegistration {
@@ -48,6 +56,18 @@ impl PartitionRegistration {
     #[must_use]
     pub fn replication_factor(&self) -> usize {
         self.original_replicas().count()
+    }
+
+    /// Whether there are replicas that would have to miss what is acknowledged next, so that nothing may be.
+    #[must_use]
+    pub const fn has_eligible_replicas(&self) -> bool {
+        !self.elr.is_empty()
+    }
+
+    /// Whether ISR or ELR name the replica: whether it is known to hold every acknowledged record.
+    #[must_use]
+    pub fn holds_everything(&self, node: NodeId) -> bool {
+        self.isr.contains(&node) || self.elr.contains(&node)
     }
 
     /// Whether fewer replicas are in sync than there have to be copies.

@@ -132,6 +132,33 @@ fn the_high_watermark_does_not_move_below_min_isr() {
 }
 
 #[test]
+fn a_leader_acknowledges_nothing_while_others_are_eligible_whatever_its_own_minimum() {
+    let config = PartitionConfig {
+        min_insync_replicas: 1,
+        replica_lag_time_max_ms: LAG_MS,
+        await_flush: false,
+    };
+    let mut counted_on = registration(5, &[0]);
+    counted_on.elr = vec![NodeId(1)];
+    let mut leader = Leader::new(NodeId(0), config, &counted_on, position(10), Offset(4), 0);
+    leader.on_append(1, Offset(12));
+    assert_eq!(leader.high_watermark(), Offset(4));
+    assert_eq!(
+        leader.check_produce(-1, None),
+        Err(ProduceRefusal::NotEnoughReplicas {
+            in_sync: 1,
+            needed: 2
+        })
+    );
+    leader.on_registration(2, &registration(5, &[0]));
+    assert_eq!(leader.high_watermark(), Offset(12));
+    assert_eq!(leader.check_produce(-1, None), Ok(()));
+    leader.on_registration(3, &counted_on);
+    leader.on_append(4, Offset(13));
+    assert_eq!(leader.high_watermark(), Offset(12));
+}
+
+#[test]
 fn a_follower_that_is_being_added_counts_before_the_controller_says_so() {
     let mut leader = leader(1, &[0]);
     leader.advance_high_watermark(0);

@@ -1,4 +1,4 @@
-//! The controller as a double: registrations, fencing, elections from the ISR, the compare-and-set of ISR changes,
+//! The controller as a double: registrations, fencing, elections from ISR and ELR, the compare-and-set of ISR changes,
 //! reassignments.
 
 use std::collections::BTreeSet;
@@ -21,13 +21,17 @@ pub(crate) struct Controller {
     epochs: Vec<BrokerEpoch>,
     fenced: BTreeSet<NodeId>,
     next_epoch: i64,
+    /// `min.insync.replicas` as the controller knows it; leaders may know another one.
+    min_isr: usize,
     pub(crate) elections: u64,
+    /// Elections of a replica outside the ISR.
+    pub(crate) from_elr: u64,
     /// Reassignments that ended, by arriving or being given up.
     pub(crate) moves: u64,
 }
 
 impl Controller {
-    pub(crate) fn new(nodes: i32) -> Self {
+    pub(crate) fn new(nodes: i32, min_isr: usize) -> Self {
         let replicas: Vec<_> = (0..nodes).map(NodeId).collect();
         let partition = PartitionRegistration {
             leader: Some(NodeId(0)),
@@ -43,7 +47,9 @@ impl Controller {
             epochs: replicas.iter().map(|_| BrokerEpoch(0)).collect(),
             fenced: BTreeSet::new(),
             next_epoch: 1,
+            min_isr,
             elections: 0,
+            from_elr: 0,
             moves: 0,
         }
     }
@@ -52,7 +58,12 @@ impl Controller {
         self.fenced.contains(&node)
     }
 
-    /// A new incarnation; one that may have lost records leaves the ISR, unless it is all of it.
+    /// How large the ISR has to be: in a smaller one nothing is acknowledged, so that who left it keeps all that was.
+    pub(crate) fn min_isr(&self) -> usize {
+        self.min_isr.min(self.partition.replication_factor()).max(1)
+    }
+
+    /// A new incarnation leaves the ISR; one that may have lost records is not eligible either.
     pub(crate) fn register(&mut self, node: NodeId, lost_records: bool) -> BrokerEpoch {
         let epoch = BrokerEpoch(self.next_epoch);
         self.next_epoch += 1;
@@ -60,7 +71,6 @@ impl Controller {
         if self.fenced.insert(node) {
             self.records.push(Meta::Eligible(node, false));
         }
-        // As for an incarnation that died: it leads no more, and is out of the ISR if it may have lost records.
         self.leave(node, lost_records);
         epoch
     }
@@ -68,7 +78,7 @@ impl Controller {
     pub(crate) fn fence(&mut self, node: NodeId) {
         if self.fenced.insert(node) {
             self.records.push(Meta::Eligible(node, false));
-            self.leave(node, true);
+            self.leave(node, false);
         }
     }
 
@@ -81,26 +91,49 @@ impl Controller {
         }
     }
 
-    fn leave(&mut self, node: NodeId, out_of_isr: bool) {
-        let mut isr = self.partition.isr.clone();
-        if out_of_isr && isr.len() > 1 {
-            isr.retain(|member| *member != node);
+    fn leave(&mut self, node: NodeId, lost_records: bool) {
+        let before = self.partition.clone();
+        self.partition.isr.retain(|member| *member != node);
+        self.keep_eligible(&before);
+        if lost_records {
+            self.partition.elr.retain(|member| *member != node);
         }
-        let changed = isr != self.partition.isr;
-        self.partition.isr = isr;
         if self.partition.leader == Some(node) {
             self.elect(None);
-        } else if changed {
+        } else if self.partition != before {
             self.publish();
         }
     }
 
-    /// Elects `wanted` if it may lead, else the first replica of the ISR that may; nobody if none may.
+    /// Who is eligible beside the ISR, after a change from `before`.
+    fn keep_eligible(&mut self, before: &PartitionRegistration) {
+        let (isr, elr) = (&self.partition.isr, &self.partition.elr);
+        let mut eligible = Vec::new();
+        if isr.len() < self.min_isr() {
+            let replicas = self.partition.replicas.iter().copied();
+            let held = replicas.filter(|n| before.isr.contains(n) || elr.contains(n));
+            eligible = held.filter(|n| !isr.contains(n)).collect();
+        }
+        self.partition.elr = eligible;
+    }
+
+    /// Elects `wanted` if it may lead, else the first replica that may: of the ISR, or of the ELR if the ISR is empty;
+    /// nobody if none may.
     pub(crate) fn elect(&mut self, wanted: Option<NodeId>) {
-        let partition = &self.partition;
-        let may = |node: &NodeId| partition.isr.contains(node) && !self.fenced.contains(node);
-        let first = partition.replicas.iter().copied().find(|n| may(n));
+        let before = self.partition.clone();
+        let from = if before.isr.is_empty() {
+            &before.elr
+        } else {
+            &before.isr
+        };
+        let may = |node: &NodeId| from.contains(node) && !self.fenced.contains(node);
+        let first = before.replicas.iter().copied().find(|n| may(n));
         let leader = wanted.filter(may).or(first);
+        if let (Some(leader), true) = (leader, before.isr.is_empty()) {
+            self.partition.isr = vec![leader];
+            self.keep_eligible(&before);
+            self.from_elr += 1;
+        }
         self.partition.leader = leader;
         self.partition.leader_epoch = self.partition.leader_epoch.next();
         self.elections += 1;
@@ -148,7 +181,8 @@ impl Controller {
             Some(target) => self.partition.reassigned(target),
             None => self.partition.reverted(),
         };
-        if !next.isr.is_empty() && next != self.partition {
+        let is_held = !next.isr.is_empty() || next.has_eligible_replicas();
+        if is_held && next != self.partition {
             self.step(next);
         }
     }
@@ -156,9 +190,15 @@ impl Controller {
     /// Goes on to the replicas and the ISR of `next`; those that went are not listened to in the new leader epoch.
     fn step(&mut self, next: PartitionRegistration) {
         let before = std::mem::replace(&mut self.partition, next);
+        self.keep_eligible(&before);
         let shrinks = (before.replicas.iter()).any(|node| !self.partition.replicas.contains(node));
         self.moves += u64::from(before.is_reassigning() && !self.partition.is_reassigning());
-        if shrinks {
+        // Who is left of ISR and ELR may be none that led.
+        if shrinks
+            || before
+                .leader
+                .is_some_and(|leader| !self.partition.isr.contains(&leader))
+        {
             self.elect(before.leader);
         } else {
             self.publish();

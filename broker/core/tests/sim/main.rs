@@ -33,12 +33,14 @@ fn the_invariants_hold_for_every_seed() {
     let seeds = number("TIDEMARK_SEEDS", 200);
     let mut acked = 0;
     let mut elections = 0;
+    let mut from_elr = 0;
     let mut moves = 0;
     for seed in first..first + seeds {
         match World::new(seed, Rule::MaximalIsr).run() {
             Ok(stats) => {
                 acked += stats.acked;
                 elections += stats.elections;
+                from_elr += stats.from_elr;
                 moves += stats.moves;
             }
             Err(violation) => panic!("seed {seed}: {violation}"),
@@ -47,6 +49,7 @@ fn the_invariants_hold_for_every_seed() {
     // A simulation in which nothing happens proves nothing.
     assert!(acked > 20 * seeds, "only {acked} acks in {seeds} seeds");
     assert!(elections > 2 * seeds, "only {elections} elections");
+    assert!(from_elr > seeds, "only {from_elr} leaders from the ELR");
     assert!(moves > seeds, "only {moves} reassignments ended");
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Stats {
     pub(crate) events: u64,
     pub(crate) acked: u64,
     pub(crate) elections: u64,
+    pub(crate) from_elr: u64,
     pub(crate) moves: u64,
     pub(crate) log_end: Offset,
 }
@@ -103,6 +104,7 @@ impl World {
             replica_lag_time_max_ms: rng.random_range(60..400),
             await_flush: false,
         };
+        let controllers_min_isr = rng.random_range(1..=3);
         let weather = Weather {
             loss: rng.random_range(0.0..0.2),
             doubling: rng.random_range(0.0..0.2),
@@ -119,7 +121,7 @@ impl World {
             nodes: (0..nodes)
                 .map(|id| Node::new(NodeId(id), rule, config))
                 .collect(),
-            controller: Controller::new(nodes),
+            controller: Controller::new(nodes, controllers_min_isr),
             invariants: Invariants::default(),
             blocked: BTreeSet::new(),
             unseen_since: vec![None; usize::try_from(nodes).unwrap()],
@@ -167,6 +169,7 @@ impl World {
             events: self.handled,
             acked: self.invariants.acked_count(),
             elections: self.controller.elections,
+            from_elr: self.controller.from_elr,
             moves: self.controller.moves,
             log_end: (self.nodes.iter().map(|node| node.log.end()).max()).unwrap_or_default(),
         })
@@ -392,11 +395,12 @@ impl World {
             return;
         }
         // Losing records (a machine's crash, without fsync) is part of the promise for one machine at a time: until it
-        // has registered again and so left the ISR, the others must stay.
+        // has registered again and so left ISR and ELR, it counts as one that has everything.
         if self.another_lost(id) {
             return;
         }
-        let spared = self.controller.partition.isr.iter().any(|member| {
+        let partition = &self.controller.partition;
+        let spared = partition.isr.iter().chain(&partition.elr).any(|member| {
             *member != id && !self.nodes[usize::try_from(member.0).unwrap()].lost_records
         });
         let lossy = spared && self.rng.random_bool(0.5);
@@ -425,6 +429,12 @@ impl World {
             && self.nodes.iter().any(|node| node.lost_records)
     }
 
+    /// Where one copy is enough, the others must stay in the ISR while one of it has lost records and nobody knows. Where
+    /// it is not, they may leave: the last of them is in the ELR.
+    fn must_stay(&self, id: NodeId) -> bool {
+        self.another_lost(id) && self.controller.min_isr() < 2
+    }
+
     fn another_lost(&self, id: NodeId) -> bool {
         self.nodes
             .iter()
@@ -449,14 +459,16 @@ impl World {
             let seen = self.nodes[index].alive && self.sees_controller(id);
             if !seen {
                 let since = *self.unseen_since[index].get_or_insert(self.now_ms);
-                if self.now_ms - since > self.session_timeout_ms && !self.another_lost(id) {
+                if self.now_ms - since > self.session_timeout_ms && !self.must_stay(id) {
                     self.controller.fence(id);
                 }
                 continue;
             }
             self.unseen_since[index] = None;
             if !self.nodes[index].registered {
-                self.register(index);
+                if !self.must_stay(id) {
+                    self.register(index);
+                }
             } else if self.controller.is_fenced(id)
                 && self.nodes[index].next_record == self.controller.records.len()
             {
@@ -469,10 +481,9 @@ impl World {
         let lost_records = self.nodes[index].lost_records;
         let id = self.nodes[index].id;
         let epoch = self.controller.register(id, lost_records);
-        let alone = self.controller.partition.isr == [id];
         let node = &mut self.nodes[index];
-        // While it is the whole ISR its loss stays on the books; `crash` sees to it that this is never the case.
-        node.lost_records &= alone;
+        // It is in neither ISR nor ELR any more, and `crash` has seen to it that somebody else is.
+        node.lost_records = false;
         node.broker_epoch = epoch;
         node.registered = true;
         // It reads on from the last state of the partition before its registration.

@@ -175,9 +175,8 @@ impl Page<'_> {
             leader_epoch: registration.leader_epoch.0,
             replica_nodes: ids(&registration.replicas),
             isr_nodes: ids(&registration.isr),
-            // Leaders come from the ISR alone: nobody else is eligible.
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
+            eligible_leader_replicas: Some(ids(&registration.elr)),
+            last_known_elr: Some(ids(&registration.last_known_elr)),
             offline_replicas: offline_of(self.cx, self.image, registration, &self.dead),
             ..DescribeTopicPartitionsResponsePartition::default()
         }

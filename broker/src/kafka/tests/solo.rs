@@ -279,6 +279,8 @@ async fn register(solo: &Solo, id: u8, address: std::net::SocketAddr) -> BrokerE
             rack: None,
             software_version: "test".to_owned(),
             previous_epoch: None,
+            reads_elr: true,
+            boot: None,
         }))
         .await;
     let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = registered else {

@@ -14,6 +14,7 @@ fn the_first_tick_finalizes_what_this_build_can_and_the_next_ones_nothing() {
         (METADATA_FEATURE, METADATA_LEVEL),
         (TRANSACTION_FEATURE, TRANSACTION_LEVEL),
         (GROUP_FEATURE, GROUP_LEVEL),
+        (ELR_FEATURE, ELR_LEVEL),
     ] {
         assert!(
             levels.contains(&(wanted.0.to_owned(), wanted.1)),
@@ -77,6 +78,10 @@ fn one_update_that_is_refused_refuses_all() {
         (
             update(TRANSACTION_FEATURE, -1, SafeDowngrade),
             "only supports versions 0-2",
+        ),
+        (
+            update(ELR_FEATURE, 0, SafeDowngrade),
+            "may count on eligible leader replicas",
         ),
         (
             update(METADATA_FEATURE, 0, UnsafeDowngrade),

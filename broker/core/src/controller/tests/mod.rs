@@ -2,7 +2,9 @@
 
 mod brokers;
 mod configs;
+mod eligibility;
 mod features;
+mod losses;
 mod partitions;
 mod random;
 mod reassignment;
@@ -63,6 +65,8 @@ fn registration(node: i32, incarnation: u8, disk: u8) -> RegisterBrokerRequest {
         rack: None,
         software_version: "0.1.0".to_owned(),
         previous_epoch: None,
+        reads_elr: true,
+        boot: None,
     }
 }
 
@@ -227,6 +231,13 @@ impl Cluster {
             partition.leader.map_or(-1, |node| node.0),
             partition.isr.iter().map(|node| node.0).collect(),
         )
+    }
+
+    /// ISR and ELR of partition 0.
+    fn holders(&self, topic: TopicId) -> (Vec<i32>, Vec<i32>) {
+        let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+        let partition = self.partition(topic);
+        (ids(&partition.isr), ids(&partition.elr))
     }
 
     fn set(&mut self, resource: ConfigResource, key: &str, value: &str) -> Result<(), ApiError> {

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::metadata::{TopicImage, decode_records, encode_records};
+use crate::controller::eligibility::MIN_ISR;
+use crate::metadata::{Boot, TopicImage, decode_records, encode_records};
 use crate::partition::IsrMember;
 
 const NODES: i32 = 4;
@@ -14,6 +15,8 @@ enum Op {
         node: i32,
         incarnation: u8,
         new_disk: bool,
+        /// The boot; 0 for an older build.
+        boot: u8,
     },
     Session {
         node: i32,
@@ -56,6 +59,10 @@ enum Op {
         name: u8,
         allowed: bool,
     },
+    MinIsr {
+        name: u8,
+        value: u8,
+    },
     Elect {
         kind: ElectionKind,
     },
@@ -78,8 +85,8 @@ fn op() -> impl Strategy<Value = Op> {
     let name_again = name.clone();
     let target = proptest::option::weighted(0.8, proptest::collection::vec(0..NODES, 0..5));
     prop_oneof![
-        3 => (node.clone(), 0u8..3, proptest::bool::weighted(0.1))
-            .prop_map(|(node, incarnation, new_disk)| Op::Register { node, incarnation, new_disk }),
+        3 => (node.clone(), 0u8..3, proptest::bool::weighted(0.1), 0u8..4).prop_map(
+            |(node, incarnation, new_disk, boot)| Op::Register { node, incarnation, new_disk, boot }),
         1 => (node.clone(), any::<bool>()).prop_map(|(node, open)| Op::Session { node, open }),
         6 => (node.clone(), proptest::bool::weighted(0.1), proptest::bool::weighted(0.1), proptest::bool::weighted(0.2))
             .prop_map(|(node, behind, fence, stop)| Op::Heartbeat { node, behind, fence, stop }),
@@ -92,7 +99,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => name.clone().prop_map(|name| Op::Delete { name }),
         4 => (name.clone(), 0i32..4, 0u8..16, proptest::bool::weighted(0.2))
             .prop_map(|(name, partition, members, stale)| Op::Alter { name, partition, members, stale }),
-        1 => (name, any::<bool>()).prop_map(|(name, allowed)| Op::Unclean { name, allowed }),
+        1 => (name.clone(), any::<bool>()).prop_map(|(name, allowed)| Op::Unclean { name, allowed }),
+        1 => (name, 1u8..4).prop_map(|(name, value)| Op::MinIsr { name, value }),
         1 => prop_oneof![Just(ElectionKind::Preferred), Just(ElectionKind::Unclean)]
             .prop_map(|kind| Op::Elect { kind }),
         4 => (name_again, 0i32..4, target, proptest::bool::weighted(0.2)).prop_map(
@@ -198,6 +206,7 @@ impl World {
                 node,
                 incarnation: 9,
                 new_disk: false,
+                boot: 1,
             };
             let heartbeat = Op::Heartbeat {
                 node,
@@ -265,10 +274,14 @@ impl World {
                 node,
                 incarnation,
                 new_disk,
+                boot,
             } => {
                 let disk = &mut self.disks[usize::try_from(*node).expect("small")];
                 *disk += u8::from(*new_disk && !(*disk + 1).is_multiple_of(50));
-                ControllerRequest::RegisterBroker(registration(*node, *incarnation, *disk))
+                let mut request = registration(*node, *incarnation, *disk);
+                request.reads_elr = *boot > 0;
+                request.boot = request.reads_elr.then(|| Boot::from_bytes([*boot; 16]));
+                ControllerRequest::RegisterBroker(request)
             }
             Op::Heartbeat {
                 node,
@@ -368,17 +381,12 @@ fn topic_request(op: &Op, image: &MetadataImage) -> Option<ControllerRequest> {
             *members,
             *stale,
         )?,
-        Op::Unclean { name: n, allowed } => {
-            let change = ConfigChange {
-                name: "unclean.leader.election.enable".to_owned(),
-                op: ConfigOp::Set,
-                value: Some(allowed.to_string()),
-            };
-            ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
-                resources: vec![(ConfigResource::Topic(name(n).into()), vec![change])],
-                validate_only: false,
-            })
-        }
+        Op::Unclean { name: n, allowed } => set(
+            &name(n),
+            "unclean.leader.election.enable",
+            allowed.to_string(),
+        ),
+        Op::MinIsr { name: n, value } => set(&name(n), MIN_ISR, value.to_string()),
         Op::Elect { kind } => ControllerRequest::ElectLeaders(ElectLeadersRequest {
             kind: *kind,
             partitions: None,
@@ -399,6 +407,18 @@ fn topic_request(op: &Op, image: &MetadataImage) -> Option<ControllerRequest> {
             allow_replication_factor_change: !*keep_factor,
         }),
         _ => return None,
+    })
+}
+
+fn set(topic: &str, key: &str, value: String) -> ControllerRequest {
+    let change = ConfigChange {
+        name: key.to_owned(),
+        op: ConfigOp::Set,
+        value: Some(value),
+    };
+    ControllerRequest::IncrementalAlterConfigs(IncrementalAlterConfigsRequest {
+        resources: vec![(ConfigResource::Topic(topic.into()), vec![change])],
+        validate_only: false,
     })
 }
 
@@ -481,7 +501,32 @@ fn check_image(image: &MetadataImage) {
                 }
                 None => assert_eq!(active, 0, "no leader though one could be: {what}"),
             }
+            check_eligible(image, topic, p);
         }
+    }
+}
+
+/// Whether those beside the ISR are who they should be.
+fn check_eligible(image: &MetadataImage, topic: &TopicImage, p: &PartitionRegistration) {
+    let what = format!("{}: {p:?}", topic.name);
+    let strange = p
+        .elr
+        .iter()
+        .any(|n| !p.replicas.contains(n) || p.isr.contains(n));
+    assert!(!strange, "eligible, but no replica or in the ISR: {what}");
+    let min_isr = image.topic_config(&topic.name).get(MIN_ISR);
+    let min_isr = min_isr.map_or(1, |value| value.parse().expect("a number"));
+    assert!(
+        p.elr.is_empty() || p.isr.len() < p.replication_factor().min(min_isr),
+        "something may be acknowledged that the ELR lacks: {what}"
+    );
+    if p.leader.is_some() {
+        assert_eq!(p.last_known_elr, [], "two leaders to wait for: {what}");
+    } else {
+        let waits = |n: &&NodeId| p.elr.is_empty() && p.isr.is_empty() && image.is_active(**n);
+        let could_lead = p.elr.iter().find(|n| image.is_active(**n));
+        let could_lead = could_lead.or_else(|| p.last_known_elr.iter().find(waits));
+        assert_eq!(could_lead, None, "no leader though one could be: {what}");
     }
 }
 
@@ -521,13 +566,7 @@ fn check_step(before: &MetadataImage, after: &MetadataImage) {
                 .original_replicas()
                 .all(|node| is.replicas.contains(&node));
             assert!(
-                stayed
-                    || is
-                        .isr
-                        .iter()
-                        .filter(|node| is.replicas.contains(node))
-                        .count()
-                        == is.replicas.len(),
+                stayed || is.replicas.iter().all(|node| is.holds_everything(*node)),
                 "a replica went before the target was in sync: {was:?} {is:?}"
             );
         }
@@ -543,7 +582,7 @@ proptest! {
     ) {
         let mut world = World::new();
         for node in 0..NODES - 1 {
-            world.run(&Op::Register { node, incarnation: 0, new_disk: false }, 0);
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false, boot: 1 }, 0);
             world.run(&Op::Commit, 0);
             world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
         }
@@ -583,7 +622,7 @@ proptest! {
     fn every_move_ends_once_all_brokers_are_back(ops in proptest::collection::vec(op(), 1..160)) {
         let mut world = World::new();
         for node in 0..NODES {
-            world.run(&Op::Register { node, incarnation: 0, new_disk: false }, 0);
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false, boot: 1 }, 0);
             world.run(&Op::Commit, 0);
             world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
         }

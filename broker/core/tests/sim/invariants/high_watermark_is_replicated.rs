@@ -39,7 +39,8 @@ fn replicated(
     leader: &Node,
     high_watermark: Offset,
 ) -> Result<(), String> {
-    for member in &controller.partition.isr {
+    let partition = &controller.partition;
+    for member in partition.isr.iter().chain(&partition.elr) {
         let follower = &nodes[usize::try_from(member.0).unwrap()];
         if follower.log.end() < high_watermark && !follower.lost_records {
             return Err(format!(
