@@ -12,6 +12,7 @@ use types::NodeId;
 use uuid::Uuid;
 
 use crate::quorum::replace_file;
+use crate::registered::RegisteredFile;
 
 const FILE: &str = "broker.meta";
 const LOCK: &str = ".lock";
@@ -65,6 +66,7 @@ pub enum BrokerMetaError {
 pub struct DataDir {
     path: PathBuf,
     broker_uuid: BrokerUuid,
+    registered: RegisteredFile,
     _lock: File,
 }
 
@@ -104,6 +106,7 @@ impl DataDir {
         Ok(Self {
             path: path.to_owned(),
             broker_uuid,
+            registered: RegisteredFile::open(path),
             _lock: lock,
         })
     }
@@ -118,6 +121,12 @@ impl DataDir {
     #[must_use]
     pub fn broker_uuid(&self) -> BrokerUuid {
         self.broker_uuid
+    }
+
+    /// What is written down of its registrations.
+    #[must_use]
+    pub fn registered(&self) -> &RegisteredFile {
+        &self.registered
     }
 }
 

@@ -6,7 +6,6 @@ mod node;
 
 pub mod kafka;
 
-mod boot;
 mod broker;
 mod coordinator;
 mod follow_metadata;
@@ -22,6 +21,7 @@ pub mod control_plane;
 
 pub mod broker_meta;
 pub mod lifecycle;
+pub mod registered;
 
 pub mod controller;
 pub mod metadata;

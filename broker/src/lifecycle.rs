@@ -26,6 +26,7 @@ use types::{BrokerEpoch, ErrorCode};
 
 use crate::controller::{ControllerClient, ControllerClientError};
 use crate::quorum::{Directory, Member, PROTOCOL_VERSION};
+use crate::registered::RegisteredFile;
 
 /// Patience for one heartbeat: half a session, so that a second one still fits.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -69,6 +70,8 @@ pub struct LifecycleConfig {
     pub heartbeat_interval: Duration,
     /// Where the controllers are.
     pub directory: Directory,
+    /// What the data directory says of registrations.
+    pub registered: RegisteredFile,
 }
 
 /// The broker's registration as a task.
@@ -90,6 +93,7 @@ pub struct LifecycleHandle {
     status: watch::Receiver<BrokerStatus>,
     leave: CancellationToken,
     fence: CancellationToken,
+    registered: RegisteredFile,
 }
 
 impl LifecycleHandle {
@@ -111,6 +115,9 @@ impl LifecycleHandle {
     /// away, at most `timeout`. Whether it has.
     pub async fn fence(&self, timeout: Duration) -> bool {
         self.fence.cancel();
+        if let Err(error) = self.registered.forget() {
+            tracing::warn!(%error, "a restart of this process may count as one that has lost nothing");
+        }
         let mut status = self.status.clone();
         let told = status.wait_for(|status| !status.active);
         matches!(tokio::time::timeout(timeout, told).await, Ok(Ok(_)))
@@ -139,6 +146,7 @@ impl Lifecycle {
             status: watched,
             leave: leave.clone(),
             fence: fence.clone(),
+            registered: config.registered.clone(),
         };
         let lifecycle = Self {
             config,
@@ -151,7 +159,7 @@ impl Lifecycle {
         (lifecycle, handle)
     }
 
-    /// The epoch under which the process before this one stopped cleanly, when it did.
+    /// The epoch since which the disk has lost nothing, where that is known.
     pub fn set_previous_epoch(&mut self, epoch: Option<BrokerEpoch>) {
         self.config.registration.previous_epoch = epoch;
     }
@@ -181,12 +189,20 @@ impl Lifecycle {
                 std::future::pending::<()>().await;
                 return Ok(());
             };
+            self.note(epoch);
             self.status.send_replace(BrokerStatus {
                 epoch: Some(epoch),
                 ..BrokerStatus::default()
             });
             self.beat_until_unknown(epoch).await;
             self.status.send_replace(BrokerStatus::default());
+        }
+    }
+
+    /// Writes the registration down, before anything is done under it.
+    fn note(&self, epoch: BrokerEpoch) {
+        if let Err(error) = self.config.registered.note(epoch) {
+            tracing::warn!(%error, "a kill of this process will count as a loss of records");
         }
     }
 
@@ -276,6 +292,7 @@ impl Lifecycle {
             metadata_offset: self.applied.borrow().offset(),
             want_fence: self.fence.is_cancelled(),
             want_shut_down: self.leave.is_cancelled(),
+            reads_elr: self.config.registration.reads_elr,
         };
         let request = ControllerRequest::BrokerHeartbeat(request);
         match self.client.submit(request, HEARTBEAT_TIMEOUT).await {

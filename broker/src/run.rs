@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::boot;
 use crate::broker::Broker;
 use crate::broker_meta::{BrokerMetaError, DataDir};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
@@ -281,12 +280,16 @@ async fn start_broker(
                 u64::try_from(node.settings.broker_heartbeat_interval_ms).unwrap_or(500),
             ),
             directory: control_plane.directory().clone(),
+            registered: data.registered().clone(),
         },
         control_plane.client().clone(),
         metadata.clone(),
     );
     let replicas = parts::start_replicas(node, data, control_plane, handle.status()).await?;
-    lifecycle.set_previous_epoch(replicas.previous_epoch());
+    let intact_since = replicas
+        .previous_epoch()
+        .or(data.registered().intact_since());
+    lifecycle.set_previous_epoch(intact_since);
     let controller = Arc::new(control_plane.client().clone());
     let peers = control_plane.directory().peers().clone();
     let broker = parts::broker(
@@ -342,8 +345,8 @@ fn registration(node: &Node, data: &DataDir) -> RegisterBrokerRequest {
         rack: node.me.rack.clone(),
         software_version: env!("CARGO_PKG_VERSION").to_owned(),
         previous_epoch: None, // known once the logs are opened
+        had_registered: data.registered().is_there(),
         reads_elr: true,
-        boot: boot::current(),
     }
 }
 

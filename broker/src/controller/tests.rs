@@ -22,6 +22,7 @@ use crate::control_plane::ControlPlane;
 use crate::grpc;
 use crate::lifecycle::{Lifecycle, LifecycleConfig, LifecycleHandle};
 use crate::names::Resolver;
+use crate::registered::RegisteredFile;
 
 /// Generous for a busy machine; every wait ends with its condition long before.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -131,10 +132,11 @@ impl Cluster {
                     software_version: "test".to_owned(),
                     previous_epoch: None,
                     reads_elr: true,
-                    boot: None,
+                    had_registered: false,
                 },
                 heartbeat_interval: Duration::from_millis(500),
                 directory: plane.directory().clone(),
+                registered: RegisteredFile::open(&data_dir),
             };
             let applied = plane.publisher().watch();
             let (lifecycle, handle) = Lifecycle::new(config, plane.client().clone(), applied);

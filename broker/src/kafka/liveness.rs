@@ -155,7 +155,6 @@ mod tests {
             fenced,
             in_controlled_shutdown: false,
             reads_elr: true,
-            boot: None,
         });
         let delta = image.apply(1, &[record]).unwrap();
         (image, delta)

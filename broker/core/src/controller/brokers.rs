@@ -18,7 +18,7 @@ use super::eligibility::Loss;
 use super::request::{
     ApiError, BrokerHeartbeatRequest, BrokerState, RegisterBrokerRequest, UnregisterBrokerRequest,
 };
-use super::{Controller, Decision, liveness};
+use super::{Controller, Decision, ELR_FEATURE, liveness};
 use crate::metadata::record::{BrokerRegistrationChange, RegisterBroker, UnregisterBroker};
 use crate::metadata::{BrokerEndpoint, BrokerImage, MetadataRecord};
 
@@ -49,6 +49,16 @@ impl Controller {
         }
         if let Err(problem) = self.check_registration(request) {
             return refuse(ErrorCode::InvalidRegistration, problem);
+        }
+        let elr_level = self.image.feature(ELR_FEATURE);
+        if elr_level > 0 && !request.reads_elr {
+            return refuse(
+                ErrorCode::UnsupportedVersion,
+                format!(
+                    "{ELR_FEATURE} is finalized at {elr_level}, which version {} of the software does not read",
+                    request.software_version
+                ),
+            );
         }
         let known = self.image.broker(node).cloned();
         let is_same_process = known
@@ -160,18 +170,26 @@ impl Controller {
                 ),
             );
         }
+        if request.reads_elr && !broker.reads_elr {
+            return refuse(
+                ErrorCode::StaleBrokerEpoch,
+                "registered by an older controller, which did not write down what this broker can read"
+                    .to_owned(),
+            );
+        }
         self.liveness.heard(now_ms, node, request.metadata_offset);
         let is_caught_up = self.liveness.is_caught_up(node);
-        let (records, is_fenced, should_shut_down) = if broker.fenced {
-            if request.want_shut_down || request.want_fence || !is_caught_up {
+        let (records, is_fenced, should_shut_down) = if request.want_fence {
+            let may_go = broker.fenced && request.want_shut_down;
+            (self.fence_failed(&broker), true, may_go)
+        } else if broker.fenced {
+            if request.want_shut_down || !is_caught_up {
                 (Vec::new(), true, request.want_shut_down)
             } else {
                 (self.unfence(&broker), false, false)
             }
         } else if request.want_shut_down {
             self.shut_down(&broker)
-        } else if request.want_fence {
-            (self.fence(&BTreeSet::from([node])), true, false)
         } else {
             (Vec::new(), false, false)
         };
@@ -196,8 +214,10 @@ impl Controller {
                 format!("Broker ID {node} is not currently registered"),
             );
         };
+        // Nobody waits for it, where there is somebody else to wait for.
         let mut electorate = self.electorate();
         electorate.leaving.insert(node);
+        electorate.unclean.insert(node);
         let mut records = electorate.changes(Scope::CountingOn(node));
         records.push(MetadataRecord::UnregisterBroker(UnregisterBroker {
             node_id: node,
@@ -224,6 +244,16 @@ impl Controller {
         electorate.leaving.extend(nodes);
         records.extend(electorate.changes(Scope::All));
         records
+    }
+
+    /// Fences a broker that cannot go on: nobody knows what its disk holds.
+    fn fence_failed(&self, broker: &BrokerImage) -> Vec<MetadataRecord> {
+        let mut electorate = self.electorate();
+        electorate.leaving.insert(broker.node_id);
+        electorate.unclean.insert(broker.node_id);
+        let fences = (!broker.fenced).then(|| change(broker, Some(true), None));
+        let changes = electorate.changes(Scope::CountingOn(broker.node_id));
+        fences.into_iter().chain(changes).collect()
     }
 
     /// Lets a broker serve, and lead what nobody leads.
@@ -296,7 +326,6 @@ fn registration(
         fenced: same_process.is_none_or(|known| known.fenced),
         in_controlled_shutdown: same_process.is_some_and(|known| known.in_controlled_shutdown),
         reads_elr: request.reads_elr,
-        boot: request.boot,
     }
 }
 

@@ -8,8 +8,9 @@
 //!    a leader acknowledges nothing while there is an ELR, so it does not matter if it knows another one.
 //! B. Every member of ISR and ELR holds every acknowledged record, as far as the controller can know. A broker that may
 //!    have lost some leaves both when it registers.
-//! C. What a broker may have lost is told by how it comes back: nothing after a clean stop, and nothing if the kernel that
-//!    has its page cache still runs; what was not flushed, if not; everything, if it has another disk.
+//! C. What a broker may have lost is told by how it comes back: nothing, if it says that its disk has lost nothing since
+//!    the registration that is known; its newest records, if not; everything, if it has another disk. One that says that it
+//!    cannot go on may have lost its newest records at once: a failed write leaves it open what is on the disk.
 //! D. A partition without a leader remembers the last one or, if its disk is gone, somebody else who was eligible: the one
 //!    to wait for when nobody is eligible any more.
 
@@ -28,22 +29,25 @@ pub(super) const MIN_ISR: &str = "min.insync.replicas";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     Nothing,
-    /// What had not been flushed.
+    /// What was written last.
     Newest,
     Everything,
 }
 
 impl Loss {
-    /// See C. Nothing is known of a broker that was unregistered meanwhile.
+    /// See C. Nobody knows the disk of a broker that was unregistered meanwhile, but it knows whether it is a new one.
     pub(super) fn of(known: Option<&BrokerImage>, request: &RegisterBrokerRequest) -> Self {
         let Some(known) = known else {
-            return Self::Newest;
+            return match request.had_registered {
+                true => Self::Newest,
+                false => Self::Everything,
+            };
         };
-        let stopped_cleanly = request.previous_epoch == Some(known.epoch);
-        let same_boot = known.boot.is_some() && known.boot == request.boot;
         if known.broker_uuid != request.broker_uuid {
             Self::Everything
-        } else if known.incarnation == request.incarnation || stopped_cleanly || same_boot {
+        } else if known.incarnation == request.incarnation
+            || request.previous_epoch == Some(known.epoch)
+        {
             Self::Nothing
         } else {
             Self::Newest

@@ -194,7 +194,6 @@ mod tests {
             fenced,
             in_controlled_shutdown: false,
             reads_elr: true,
-            boot: None,
         }
     }
 

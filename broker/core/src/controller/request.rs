@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use types::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId};
 
-use crate::metadata::{Boot, BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation};
+use crate::metadata::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation};
 use crate::partition::{IsrMember, PartitionRegistration};
 
 /// Version of the envelope.
@@ -452,16 +452,17 @@ pub struct RegisterBrokerRequest {
     pub rack: Option<String>,
     /// Its software version.
     pub software_version: String,
-    /// The epoch under which the process before it stopped cleanly, all its logs closed; `None` after a crash and at
-    /// the first start (KIP-966). Older brokers do not say.
+    /// The epoch of the registration since which its disk has lost nothing that was written to it: the process before it
+    /// stopped cleanly, or was killed on a kernel that still runs (KIP-966's previous broker epoch, ADR 0004). Older
+    /// brokers do not say.
     #[serde(default)]
     pub previous_epoch: Option<BrokerEpoch>,
+    /// Whether its disk has been registered before, however long ago. Older brokers do not say.
+    #[serde(default)]
+    pub had_registered: bool,
     /// Whether its build reads records with eligible leader replicas (KIP-966). Older brokers do not say.
     #[serde(default)]
     pub reads_elr: bool,
-    /// The boot it runs in, where there is a way to know. Older brokers do not say.
-    #[serde(default)]
-    pub boot: Option<Boot>,
 }
 
 /// A broker says that it lives, and what it wants.
@@ -473,10 +474,13 @@ pub struct BrokerHeartbeatRequest {
     pub broker_epoch: BrokerEpoch,
     /// The offset of the metadata it has applied.
     pub metadata_offset: u64,
-    /// It cannot serve now: because it is not caught up with itself, or its disk has failed.
+    /// It cannot go on, its disk has failed for example, and what it wrote last may be lost.
     pub want_fence: bool,
     /// It wants to stop, after its leaderships are handed over.
     pub want_shut_down: bool,
+    /// As in [`RegisterBrokerRequest`].
+    #[serde(default)]
+    pub reads_elr: bool,
 }
 
 /// What the controller thinks of a broker.

@@ -9,9 +9,7 @@ use config::{BrokerLayers, ConfigMap, KeyError, TopicSettings};
 use imbl::{OrdMap, Vector};
 use types::{BrokerEpoch, NodeId, ProducerId, TopicId};
 
-use super::record::{
-    Boot, BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, RegisterBroker,
-};
+use super::record::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, RegisterBroker};
 use crate::partition::PartitionRegistration;
 
 /// The metadata of the cluster after the records of one offset.
@@ -67,8 +65,6 @@ pub struct BrokerImage {
     pub in_controlled_shutdown: bool,
     /// Whether its build reads records with eligible leader replicas.
     pub reads_elr: bool,
-    /// The boot its process runs in, where there is a way to know.
-    pub boot: Option<Boot>,
 }
 
 impl BrokerImage {
@@ -97,7 +93,6 @@ impl BrokerImage {
             fenced: record.fenced,
             in_controlled_shutdown: record.in_controlled_shutdown,
             reads_elr: record.reads_elr,
-            boot: record.boot,
         }
     }
 
@@ -114,7 +109,6 @@ impl BrokerImage {
             fenced: self.fenced,
             in_controlled_shutdown: self.in_controlled_shutdown,
             reads_elr: self.reads_elr,
-            boot: self.boot,
         }
     }
 }

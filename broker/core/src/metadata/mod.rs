@@ -25,6 +25,6 @@ pub use codec::{RecordError, decode_records, encode_records};
 pub use delta::MetadataDelta;
 pub use health::{ClusterHealth, RestartRisk};
 pub use image::{BrokerImage, MetadataImage, TopicImage};
-pub use record::{Boot, BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, MetadataRecord};
+pub use record::{BrokerEndpoint, BrokerUuid, ConfigResource, Incarnation, MetadataRecord};
 pub use replay::ReplayError;
 pub use snapshot::SnapshotError;

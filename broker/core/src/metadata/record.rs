@@ -53,11 +53,6 @@ uuid!(
     /// The identity of a broker's process: new at each start (KIP-631).
     Incarnation
 );
-uuid!(
-    /// The identity of a run of a machine's kernel. What a process has written to files outlives it in the page cache, but
-    /// not this.
-    Boot
-);
 
 /// One change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,9 +107,6 @@ pub struct RegisterBroker {
     /// Whether its build reads records with eligible leader replicas (KIP-966). Written only if so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reads_elr: bool,
-    /// The boot its process runs in, where there is a way to know.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Boot>,
 }
 
 /// A name, host and port under which a broker is reached.

@@ -23,7 +23,6 @@ fn broker(id: i32, epoch: i64) -> MetadataRecord {
         fenced: true,
         in_controlled_shutdown: false,
         reads_elr: true,
-        boot: Some(Boot::from_bytes([3; 16])),
     })
 }
 

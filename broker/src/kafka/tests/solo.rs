@@ -280,7 +280,7 @@ async fn register(solo: &Solo, id: u8, address: std::net::SocketAddr) -> BrokerE
             software_version: "test".to_owned(),
             previous_epoch: None,
             reads_elr: true,
-            boot: None,
+            had_registered: false,
         }))
         .await;
     let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = registered else {
@@ -296,6 +296,7 @@ async fn unfence(solo: &Solo, id: u8, broker_epoch: BrokerEpoch) {
         metadata_offset: u64::MAX,
         want_fence: false,
         want_shut_down: false,
+        reads_elr: true,
     });
     solo.ask(heartbeat).await;
 }

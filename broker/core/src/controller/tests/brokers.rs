@@ -343,8 +343,6 @@ fn the_last_in_sync_replica_that_comes_back_unclean_is_a_risk_and_a_clean_one_is
     assert_eq!(at_risk(&cluster, &request), 1, "a crash");
     request.previous_epoch = cluster.epochs.get(&0).copied();
     assert_eq!(at_risk(&cluster, &request), 0, "a clean stop");
-    let boot = Some(crate::metadata::Boot::from_bytes([1; 16]));
-    request.boot = boot;
     request.previous_epoch = Some(BrokerEpoch(0));
     assert_eq!(
         at_risk(&cluster, &request),

@@ -4,7 +4,7 @@ use types::ErrorCode;
 
 use super::partitions::{alter, elect};
 use super::*;
-use crate::metadata::Boot;
+use crate::metadata::record::FeatureLevel;
 
 const MIN_ISR: &str = "min.insync.replicas";
 
@@ -31,6 +31,13 @@ impl Cluster {
     }
 
     /// All brokers die, one after the other.
+    fn unregister(&mut self, node: i32) {
+        let request = UnregisterBrokerRequest {
+            node_id: NodeId(node),
+        };
+        self.ask(&ControllerRequest::UnregisterBroker(request));
+    }
+
     fn kill_all(&mut self, order: &[i32]) {
         order.iter().for_each(|node| self.kill(*node));
     }
@@ -107,40 +114,24 @@ fn an_isr_may_become_empty_and_the_first_eligible_replica_that_is_back_leads() {
 #[test]
 fn what_a_broker_may_have_lost_decides_whether_it_stays_eligible() {
     type How = fn(&mut RegisterBrokerRequest, BrokerEpoch);
-    let boot = |byte: u8| Some(Boot::from_bytes([byte; 16]));
-    let cases: [(&str, How, bool, &[i32]); 6] = [
+    let cases: [(&str, How, bool, &[i32]); 4] = [
         (
-            "a clean stop",
+            "a clean stop, or a kill",
             |r, epoch| r.previous_epoch = Some(epoch),
             true,
             &[0],
         ),
+        ("a power loss", |_, _| {}, false, &[0]),
         (
-            "a clean stop, then a reboot",
-            |r, epoch| {
-                r.previous_epoch = Some(epoch);
-                r.boot = Some(Boot::from_bytes([9; 16]));
-            },
-            true,
-            &[0],
-        ),
-        (
-            "a kill",
-            |r, _| r.boot = Some(Boot::from_bytes([1; 16])),
-            true,
-            &[0],
-        ),
-        (
-            "a power loss",
-            |r, _| r.boot = Some(Boot::from_bytes([9; 16])),
+            "a disk put back to an earlier state",
+            |r, epoch| r.previous_epoch = Some(BrokerEpoch(epoch.0 - 1)),
             false,
             &[0],
         ),
-        ("who knows", |_, _| {}, false, &[0]),
         (
             "another disk",
-            |r, _| {
-                r.boot = Some(Boot::from_bytes([1; 16]));
+            |r, epoch| {
+                r.previous_epoch = Some(epoch);
                 r.broker_uuid = BrokerUuid::from_bytes([77; 16]);
             },
             false,
@@ -149,8 +140,6 @@ fn what_a_broker_may_have_lost_decides_whether_it_stays_eligible() {
     ];
     for (what, how, stays, last_known) in cases {
         let mut cluster = Cluster::new(2);
-        cluster.come_back(0, |request| request.boot = boot(1));
-        cluster.heartbeat(0);
         let id = cluster.create_on("t", &[0, 1]);
         cluster.set_min_isr("2");
         cluster.kill_all(&[1, 0]);
@@ -200,13 +189,8 @@ fn a_partition_of_which_all_may_have_lost_records_waits_for_its_last_leader() {
 
 #[test]
 fn all_that_are_killed_unnoticed_come_back_in_any_order() {
-    for (boot, order) in [(None, [0, 1, 2]), (Some(1), [2, 0, 1]), (None, [1, 2, 0])] {
+    for (vouches, order) in [(false, [0, 1, 2]), (true, [2, 0, 1]), (false, [1, 2, 0])] {
         let mut cluster = Cluster::new(3);
-        let boot = boot.map(|byte| Boot::from_bytes([byte; 16]));
-        for node in 0..3 {
-            cluster.come_back(node, |request| request.boot = boot);
-            cluster.heartbeat(node);
-        }
         let id = cluster.create_on("t", &[0, 1, 2]);
         cluster.set_min_isr("2");
         // The active controller died, too: all are fine as far as the next one knows.
@@ -214,9 +198,10 @@ fn all_that_are_killed_unnoticed_come_back_in_any_order() {
         cluster.controller = Controller::take_over(controller_config(&[]), image, cluster.now);
         cluster.tick(1);
         for node in order {
+            let epoch = cluster.epochs[&node];
             cluster.come_back(node, |request| {
                 request.incarnation = Incarnation::from_bytes([4; 16]);
-                request.boot = boot;
+                request.previous_epoch = vouches.then_some(epoch);
             });
         }
         assert_eq!(cluster.state(id), (-1, vec![]), "{order:?}");
@@ -224,7 +209,7 @@ fn all_that_are_killed_unnoticed_come_back_in_any_order() {
             cluster.heartbeat(node);
         }
         let last = order[2];
-        let expected = if boot.is_some() { order[1] } else { last };
+        let expected = if vouches { order[1] } else { last };
         assert_eq!(cluster.state(id), (expected, vec![expected]), "{order:?}");
     }
 }
@@ -425,4 +410,91 @@ fn until_every_broker_can_read_of_eligible_replicas_the_last_member_stays_in_the
     assert_eq!(cluster.state(id), (0, vec![0]));
     cluster.kill(0);
     assert_eq!(cluster.holders(id), (vec![], vec![0]));
+}
+
+#[test]
+fn a_broker_that_cannot_go_on_is_eligible_no_more() {
+    let fails = |request: &mut BrokerHeartbeatRequest| request.want_fence = true;
+    for is_fenced_before in [false, true] {
+        let (mut cluster, id) = of_three();
+        cluster.kill(2);
+        if is_fenced_before {
+            cluster.kill(1);
+            assert_eq!(cluster.holders(id), (vec![0], vec![1]));
+        }
+        let state = cluster.heartbeat_with(1, fails).expect("registered");
+        assert!(state.is_fenced);
+        assert_eq!(cluster.holders(id), (vec![0], vec![]), "{is_fenced_before}");
+        // As the only one it is waited for, as everybody who comes back with less is.
+        cluster.heartbeat_with(0, fails).expect("registered");
+        assert_eq!(cluster.holders(id), (vec![], vec![]));
+        assert_eq!(cluster.last_known(id), [0]);
+    }
+}
+
+#[test]
+fn an_unregistered_broker_is_waited_for_only_if_its_disk_is_an_old_one() {
+    for (had_registered, leader) in [(true, 0), (false, -1)] {
+        let (mut cluster, id) = of_three();
+        cluster.kill_all(&[2, 1, 0]);
+        cluster.unregister(1);
+        cluster.unregister(0);
+        assert_eq!(cluster.holders(id), (vec![], vec![]));
+        assert_eq!(cluster.last_known(id), [0]);
+        cluster.come_back(0, |request| request.had_registered = had_registered);
+        cluster.heartbeat(0);
+        assert_eq!(cluster.state(id).0, leader, "{had_registered}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_an_unregistered_broker_where_somebody_else_has_the_records() {
+    let (mut cluster, id) = of_three();
+    cluster.kill_all(&[2, 1]);
+    assert_eq!(cluster.holders(id), (vec![0], vec![1]));
+    cluster.unregister(1);
+    assert_eq!(cluster.holders(id), (vec![0], vec![]));
+}
+
+#[test]
+fn a_broker_that_an_older_controller_registered_registers_again_and_then_elr_begins() {
+    // As an older controller left it.
+    let mut cluster = Cluster::with_file(0, &[]);
+    let without = MetadataRecord::FeatureLevel(FeatureLevel {
+        name: ELR_FEATURE.to_owned(),
+        level: 0,
+    });
+    let offset = cluster.committed.offset() + 2;
+    cluster
+        .committed
+        .apply(offset, &[without])
+        .expect("applies");
+    let image = cluster.committed.clone();
+    cluster.controller = Controller::take_over(controller_config(&[]), image, cluster.now);
+    for node in [0, 1] {
+        let mut request = registration(node, 1, 100 + u8::try_from(node).expect("few"));
+        request.reads_elr = node == 0;
+        cluster.register(request).expect("new");
+    }
+    cluster.tick(1);
+    assert_eq!(cluster.committed.feature(ELR_FEATURE), 0);
+    let reads = |request: &mut BrokerHeartbeatRequest| request.reads_elr = true;
+    assert!(cluster.heartbeat_with(0, reads).is_ok());
+    let refused = cluster
+        .heartbeat_with(1, reads)
+        .expect_err("to register again");
+    assert_eq!(refused.code, ErrorCode::StaleBrokerEpoch);
+    cluster
+        .register(registration(1, 1, 101))
+        .expect("the same process");
+    assert!(cluster.heartbeat_with(1, reads).is_ok());
+    cluster.tick(1);
+    assert_eq!(cluster.committed.feature(ELR_FEATURE), ELR_LEVEL);
+    // From now on nobody who would stop at such a record gets in.
+    let mut old = registration(2, 1, 102);
+    old.reads_elr = false;
+    let refused = cluster
+        .register(old)
+        .expect_err("cannot read what is there");
+    assert_eq!(refused.code, ErrorCode::UnsupportedVersion);
 }

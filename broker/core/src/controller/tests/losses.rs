@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::partitions::alter;
 use super::*;
-use crate::metadata::Boot;
 
 const NODES: i32 = 3;
 
@@ -19,6 +18,10 @@ enum Op {
     Flush(i32),
     Kill(i32),
     PowerLoss(i32),
+    /// A write fails: what was not flushed may be lost, now or later.
+    Fail(i32),
+    /// Its disk, while the broker is down, is put back to what was copied at its start.
+    PutBack(i32),
     Stop(i32),
     /// The controller finds out that a process is gone.
     Notice(i32),
@@ -34,6 +37,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => node.clone().prop_map(Op::Flush),
         3 => node.clone().prop_map(Op::Kill),
         1 => node.clone().prop_map(Op::PowerLoss),
+        1 => node.clone().prop_map(Op::Fail),
+        1 => node.clone().prop_map(Op::PutBack),
         1 => node.clone().prop_map(Op::Stop),
         3 => node.clone().prop_map(Op::Notice),
         4 => node.clone().prop_map(Op::Restart),
@@ -48,7 +53,10 @@ struct Disk {
     flushed: u64,
     is_down: bool,
     stopped_as: Option<BrokerEpoch>,
-    boot: u8,
+    /// The registration that is written down, if a process of this boot did so.
+    registered: Option<BrokerEpoch>,
+    /// Its end at its start, and what was written down before that.
+    copy: (u64, Option<BrokerEpoch>),
     incarnation: u8,
     /// Whether the controller does not know yet that records may be missing.
     is_doubtful: bool,
@@ -60,7 +68,7 @@ struct Model {
     disks: [Disk; NODES as usize],
     min_isr: usize,
     acknowledged: u64,
-    power_losses: usize,
+    losses: usize,
 }
 
 impl Model {
@@ -81,7 +89,7 @@ impl Model {
             disks,
             min_isr,
             acknowledged: 0,
-            power_losses: 0,
+            losses: 0,
         }
     }
 
@@ -91,6 +99,8 @@ impl Model {
             Op::Flush(node) => self.disk(node).flushed = self.disk(node).end,
             Op::Kill(node) => self.disk(node).is_down = true,
             Op::PowerLoss(node) => self.lose_power(node),
+            Op::Fail(node) => self.fail(node),
+            Op::PutBack(node) => self.put_back(node),
             Op::Stop(node) => self.stop(node),
             Op::Notice(node) if self.disk(node).is_down => self.cluster.kill(node),
             Op::Restart(node) if self.disk(node).is_down => {
@@ -128,15 +138,43 @@ impl Model {
     }
 
     fn lose_power(&mut self, node: i32) {
-        if self.power_losses + 1 >= self.min_isr {
+        if self.losses + 1 >= self.min_isr {
             return; // more than is promised for
         }
-        self.power_losses += 1;
+        self.losses += 1;
         let disk = self.disk(node);
         disk.is_doubtful |= disk.flushed < disk.end;
         disk.end = disk.flushed.min(disk.end);
-        disk.boot += 1;
+        disk.registered = None;
         disk.is_down = true;
+        disk.stopped_as = None;
+    }
+
+    fn fail(&mut self, node: i32) {
+        if self.losses + 1 >= self.min_isr || self.disk(node).is_down {
+            return;
+        }
+        self.losses += 1;
+        let told = self
+            .cluster
+            .heartbeat_with(node, |request| request.want_fence = true);
+        let disk = self.disk(node);
+        disk.is_doubtful |= told.is_err() && disk.flushed < disk.end;
+        disk.end = disk.flushed.min(disk.end);
+        disk.registered = None;
+        disk.is_down = true;
+    }
+
+    fn put_back(&mut self, node: i32) {
+        if self.losses + 1 >= self.min_isr || !self.disk(node).is_down {
+            return;
+        }
+        self.losses += 1;
+        let disk = self.disk(node);
+        disk.is_doubtful |= disk.copy.0 < disk.end;
+        disk.end = disk.copy.0.min(disk.end);
+        disk.flushed = disk.flushed.min(disk.end);
+        disk.registered = disk.copy.1;
         disk.stopped_as = None;
     }
 
@@ -210,9 +248,10 @@ fn restart(cluster: &mut Cluster, node: i32, disk: &mut Disk) {
     disk.is_down = false;
     disk.is_doubtful = false;
     let mut request = registration(node, disk.incarnation, 100 + disk_number(node));
-    request.boot = Some(Boot::from_bytes([disk.boot; 16]));
-    request.previous_epoch = disk.stopped_as.take();
-    cluster.register(request).expect("the old process is gone");
+    request.previous_epoch = disk.stopped_as.take().or(disk.registered);
+    disk.copy = (disk.end, disk.registered);
+    let epoch = cluster.register(request);
+    disk.registered = Some(epoch.expect("the old process is gone"));
     cluster.heartbeat(node);
 }
 

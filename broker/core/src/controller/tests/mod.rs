@@ -65,8 +65,8 @@ fn registration(node: i32, incarnation: u8, disk: u8) -> RegisterBrokerRequest {
         rack: None,
         software_version: "0.1.0".to_owned(),
         previous_epoch: None,
+        had_registered: true,
         reads_elr: true,
-        boot: None,
     }
 }
 
@@ -150,6 +150,7 @@ impl Cluster {
             metadata_offset: self.committed.offset(),
             want_fence: false,
             want_shut_down: false,
+            reads_elr: false,
         };
         change(&mut request);
         let ControllerResponse::BrokerHeartbeat(result) =

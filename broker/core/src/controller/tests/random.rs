@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::controller::eligibility::MIN_ISR;
-use crate::metadata::{Boot, TopicImage, decode_records, encode_records};
+use crate::metadata::{TopicImage, decode_records, encode_records};
 use crate::partition::IsrMember;
 
 const NODES: i32 = 4;
@@ -15,8 +15,8 @@ enum Op {
         node: i32,
         incarnation: u8,
         new_disk: bool,
-        /// The boot; 0 for an older build.
-        boot: u8,
+        /// 0: an older build, 1: its disk has lost nothing, others: it may have.
+        kind: u8,
     },
     Session {
         node: i32,
@@ -86,7 +86,7 @@ fn op() -> impl Strategy<Value = Op> {
     let target = proptest::option::weighted(0.8, proptest::collection::vec(0..NODES, 0..5));
     prop_oneof![
         3 => (node.clone(), 0u8..3, proptest::bool::weighted(0.1), 0u8..4).prop_map(
-            |(node, incarnation, new_disk, boot)| Op::Register { node, incarnation, new_disk, boot }),
+            |(node, incarnation, new_disk, kind)| Op::Register { node, incarnation, new_disk, kind }),
         1 => (node.clone(), any::<bool>()).prop_map(|(node, open)| Op::Session { node, open }),
         6 => (node.clone(), proptest::bool::weighted(0.1), proptest::bool::weighted(0.1), proptest::bool::weighted(0.2))
             .prop_map(|(node, behind, fence, stop)| Op::Heartbeat { node, behind, fence, stop }),
@@ -206,7 +206,7 @@ impl World {
                 node,
                 incarnation: 9,
                 new_disk: false,
-                boot: 1,
+                kind: 1,
             };
             let heartbeat = Op::Heartbeat {
                 node,
@@ -274,13 +274,13 @@ impl World {
                 node,
                 incarnation,
                 new_disk,
-                boot,
+                kind,
             } => {
                 let disk = &mut self.disks[usize::try_from(*node).expect("small")];
                 *disk += u8::from(*new_disk && !(*disk + 1).is_multiple_of(50));
                 let mut request = registration(*node, *incarnation, *disk);
-                request.reads_elr = *boot > 0;
-                request.boot = request.reads_elr.then(|| Boot::from_bytes([*boot; 16]));
+                request.reads_elr = *kind > 0;
+                request.previous_epoch = (*kind == 1).then(|| epoch(*node));
                 ControllerRequest::RegisterBroker(request)
             }
             Op::Heartbeat {
@@ -294,6 +294,7 @@ impl World {
                 metadata_offset: if *behind { 1 } else { self.committed.offset() },
                 want_fence: *fence,
                 want_shut_down: *stop,
+                reads_elr: true,
             }),
             Op::Unregister { node } => {
                 ControllerRequest::UnregisterBroker(UnregisterBrokerRequest {
@@ -582,7 +583,7 @@ proptest! {
     ) {
         let mut world = World::new();
         for node in 0..NODES - 1 {
-            world.run(&Op::Register { node, incarnation: 0, new_disk: false, boot: 1 }, 0);
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false, kind: 1 }, 0);
             world.run(&Op::Commit, 0);
             world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
         }
@@ -622,7 +623,7 @@ proptest! {
     fn every_move_ends_once_all_brokers_are_back(ops in proptest::collection::vec(op(), 1..160)) {
         let mut world = World::new();
         for node in 0..NODES {
-            world.run(&Op::Register { node, incarnation: 0, new_disk: false, boot: 1 }, 0);
+            world.run(&Op::Register { node, incarnation: 0, new_disk: false, kind: 1 }, 0);
             world.run(&Op::Commit, 0);
             world.run(&Op::Heartbeat { node, behind: false, fence: false, stop: false }, 0);
         }
