@@ -192,6 +192,7 @@ fn consumer_groups(settings: &BrokerSettings) -> ConsumerConfig {
             assignors.next().unwrap_or(Assignor::Uniform),
             assignors.next(),
         ),
+        migration: settings.group_consumer_migration_policy,
     }
 }
 

@@ -105,14 +105,17 @@ impl GroupService {
         self.led.of(group_id).ok_or(ErrorCode::NotCoordinator)
     }
 
-    /// `JoinGroup`.
-    pub(crate) async fn join(&self, request: JoinRequest) -> JoinReply {
+    /// `JoinGroup`, with the topics as they are now, as all that classic members ask: a consumer group may take them in.
+    pub(crate) async fn join(&self, topics: Arc<dyn Topics>, request: JoinRequest) -> JoinReply {
         let refused = |error| JoinReply::error(error, request.member_id.as_str());
         let handle = match self.coordinator(&request.group_id) {
             Ok(handle) => handle,
             Err(error) => return refused(error),
         };
-        let reply = handle.request(|groups, now, token| groups.join(now, token, &request));
+        let reply = handle.request(|groups, now, token| {
+            groups.see_topics(topics);
+            groups.join(now, token, &request)
+        });
         match reply.await {
             Ok(Reply::Join(reply)) => reply,
             other => refused(unexpected(other)),
@@ -120,12 +123,15 @@ impl GroupService {
     }
 
     /// `SyncGroup`.
-    pub(crate) async fn sync(&self, request: SyncRequest) -> SyncReply {
+    pub(crate) async fn sync(&self, topics: Arc<dyn Topics>, request: SyncRequest) -> SyncReply {
         let handle = match self.coordinator(&request.group_id) {
             Ok(handle) => handle,
             Err(error) => return SyncReply::error(error),
         };
-        let reply = handle.request(|groups, now, token| groups.sync(now, token, request));
+        let reply = handle.request(|groups, now, token| {
+            groups.see_topics(topics);
+            groups.sync(now, token, request)
+        });
         match reply.await {
             Ok(Reply::Sync(reply)) => reply,
             other => SyncReply::error(unexpected(other)),
@@ -174,19 +180,28 @@ impl GroupService {
     }
 
     /// `Heartbeat`.
-    pub(crate) fn heartbeat(&self, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
-        self.coordinator(&request.group_id)?
-            .change(|groups, now| (groups.heartbeat(now, request), Outcome::default()))?
+    pub(crate) fn heartbeat(
+        &self,
+        topics: Arc<dyn Topics>,
+        request: &HeartbeatRequest,
+    ) -> Result<(), ErrorCode> {
+        self.coordinator(&request.group_id)?.change(|groups, now| {
+            groups.see_topics(topics);
+            (groups.heartbeat(now, request), Outcome::default())
+        })?
     }
 
     /// `LeaveGroup`: the error of each member.
     pub(crate) fn leave(
         &self,
+        topics: Arc<dyn Topics>,
         group_id: &str,
         members: &[LeavingMember],
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        self.coordinator(group_id)?
-            .change(|groups, now| groups.leave(now, group_id, members))
+        self.coordinator(group_id)?.change(|groups, now| {
+            groups.see_topics(topics);
+            groups.leave(now, group_id, members)
+        })
     }
 
     /// `OffsetCommit`.

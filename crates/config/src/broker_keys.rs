@@ -7,11 +7,12 @@ use crate::key::{ConfigKey, KeyError, Scope, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
 use crate::topic_keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, TIMESTAMP_TYPES};
 use crate::value::{
-    CleanupPolicy, CompressionType, ConsumerAssignors, ReplicaSelector, TimestampType, keys,
+    CleanupPolicy, CompressionType, ConsumerAssignors, MigrationPolicy, ReplicaSelector,
+    TimestampType, keys,
 };
 
 use Support::{Effective, OnlyDefault, Refused};
-use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf};
+use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf, OneOfAnyCase};
 
 /// What the coordinator can compute.
 const CONSUMER_ASSIGNORS: &[&str] = &["uniform", "range"];
@@ -48,6 +49,10 @@ keys! {
     group_consumer_heartbeat_interval_ms: i32 = "group.consumer.heartbeat.interval.ms" Some("5000"), AtLeast(1), Static, Effective;
     /// The most members of a consumer group.
     group_consumer_max_size: i32 = "group.consumer.max.size" Some("2147483647"), AtLeast(1), Static, Effective;
+    /// Which way a group may change its protocol while it has members: to the consumer protocol (KIP-848) when somebody
+    /// joins by it, and back when the last one of it is gone. With `disabled`, members of the classic protocol do not get
+    /// into consumer groups either.
+    group_consumer_migration_policy: MigrationPolicy = "group.consumer.migration.policy" Some("bidirectional"), OneOfAnyCase(MigrationPolicy::NAMES), Static, Effective;
     /// Silence after which a member of a consumer group is removed.
     group_consumer_session_timeout_ms: i32 = "group.consumer.session.timeout.ms" Some("45000"), AtLeast(1), Static, Effective;
     /// How long the first rebalance of an empty group waits for more members.
@@ -198,10 +203,6 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
     refused(
         "log.message.format.version",
         "all batches have format version 2",
-    ),
-    refused(
-        "group.consumer.migration.policy",
-        "a group changes its protocol while it has no members",
     ),
     refused(
         "group.coordinator.rebalance.protocols",

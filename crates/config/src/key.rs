@@ -62,6 +62,8 @@ pub enum Validator {
     BetweenDouble(f64, f64),
     /// One of the texts.
     OneOf(&'static [&'static str]),
+    /// One of the texts, in lower or upper case.
+    OneOfAnyCase(&'static [&'static str]),
     /// A list of these texts, not empty.
     ListOf(&'static [&'static str]),
     /// `*`, or a list of `partition:broker`.
@@ -275,6 +277,7 @@ impl Validator {
             Self::Any
             | Self::BetweenDouble(..)
             | Self::OneOf(_)
+            | Self::OneOfAnyCase(_)
             | Self::ListOf(_)
             | Self::Replicas => return Ok(()),
         };
@@ -304,6 +307,12 @@ impl Validator {
         match self {
             Self::OneOf(known) if !known.contains(&text) => {
                 Err(format!("String must be one of: {}", known.join(", ")))
+            }
+            Self::OneOfAnyCase(known)
+                if !known.iter().any(|one| one.eq_ignore_ascii_case(text)) =>
+            {
+                let known = known.join(", ");
+                Err(format!("String must be one of (case insensitive): {known}"))
             }
             _ => Ok(()),
         }

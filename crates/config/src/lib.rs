@@ -27,5 +27,6 @@ pub use layers::{BrokerLayers, ConfigMap, ConfigSource, Described, Synonym};
 pub use reference::reference_markdown;
 pub use topic_keys::TopicSettings;
 pub use value::{
-    CleanupPolicy, CompressionType, ReplicaSelector, ThrottledReplicas, TimestampType,
+    CleanupPolicy, CompressionType, MigrationPolicy, ReplicaSelector, ThrottledReplicas,
+    TimestampType,
 };

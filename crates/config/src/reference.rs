@@ -84,7 +84,7 @@ fn values(validator: Validator) -> String {
         Validator::AtLeast(min) => format!(">= {min}"),
         Validator::Between(min, max) => format!("{min} to {max}"),
         Validator::BetweenDouble(min, max) => format!("{min} to {max}"),
-        Validator::OneOf(known) => known.join(", "),
+        Validator::OneOf(known) | Validator::OneOfAnyCase(known) => known.join(", "),
         Validator::Replicas => "`*` or list of `partition:broker`".to_owned(),
         Validator::ListOf(known) => format!("list of {}", known.join(", ")),
     }

@@ -258,6 +258,22 @@ fn describe_lists_every_key_with_source_and_synonyms() {
 }
 
 #[test]
+fn a_migration_policy_may_be_written_in_either_case() {
+    let read = |text: &str| {
+        let mut config = BrokerConfig::parse("broker.yaml", FILE).expect("valid");
+        let key = "group.consumer.migration.policy";
+        config.config = map(&[(key, text)]);
+        let settings = config.settings()?;
+        Ok::<_, KeyError>(settings.group_consumer_migration_policy)
+    };
+    assert_eq!(read("upgrade"), Ok(MigrationPolicy::Upgrade));
+    assert_eq!(read("BIDIRECTIONAL"), Ok(MigrationPolicy::Bidirectional));
+    assert_eq!(read("Disabled"), Ok(MigrationPolicy::Disabled));
+    assert_eq!(read("downgrade"), Ok(MigrationPolicy::Downgrade));
+    assert!(read("both").is_err());
+}
+
+#[test]
 fn the_reference_page_is_the_one_in_docs() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let page = reference_markdown();

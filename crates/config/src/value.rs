@@ -126,6 +126,58 @@ impl ConfigValue for ReplicaSelector {
     }
 }
 
+/// `group.consumer.migration.policy`: which way a group may change its protocol while it has members (KIP-848).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MigrationPolicy {
+    /// No way.
+    Disabled,
+    /// From the consumer protocol to the classic one.
+    Downgrade,
+    /// From the classic protocol to that of consumer groups.
+    Upgrade,
+    /// Both ways.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Kafka's names.
+    pub(crate) const NAMES: &[&str] = &["disabled", "downgrade", "upgrade", "bidirectional"];
+
+    /// Whether a classic group with members may become a consumer group.
+    #[must_use]
+    pub const fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// Whether a consumer group with members may become a classic one.
+    #[must_use]
+    pub const fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+
+    /// Whether new members of the classic protocol get into a consumer group.
+    #[must_use]
+    pub const fn admits(self) -> bool {
+        !matches!(self, Self::Disabled)
+    }
+}
+
+impl ConfigValue for MigrationPolicy {
+    const KIND: KeyType = KeyType::String;
+
+    fn read(text: &str) -> Option<Self> {
+        let all = [
+            Self::Disabled,
+            Self::Downgrade,
+            Self::Upgrade,
+            Self::Bidirectional,
+        ];
+        let mut names = Self::NAMES.iter();
+        let at = names.position(|name| name.eq_ignore_ascii_case(text.trim()))?;
+        all.get(at).copied()
+    }
+}
+
 /// `cleanup.policy` of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CleanupPolicy {

@@ -152,6 +152,8 @@ pub(super) struct Group {
     pub(super) commits_in_flight: usize,
     /// Set in a group of the consumer protocol, which has no state, generation and members of the classic kind.
     pub(super) consumer: Option<Box<ConsumerGroup>>,
+    /// The consumer group that this one is about to be; until it is in the log the group stands still.
+    pub(super) upgrading: Option<Box<ConsumerGroup>>,
 }
 
 impl Group {
@@ -175,6 +177,7 @@ impl Group {
             commits: 0,
             commits_in_flight: 0,
             consumer: None,
+            upgrading: None,
         }
     }
 
@@ -365,6 +368,9 @@ impl Group {
 
     /// The earliest monotonic ms at which [`Group::tick`] has something to do.
     pub(super) fn deadline_ms(&self) -> Option<i64> {
+        if self.upgrading.is_some() {
+            return None; // looked at when the records are written
+        }
         let sessions = self.members.values().filter_map(Member::expires_at);
         let pending = self.pending_members.values().copied();
         let phase = self.join_phase.map(|phase| phase.deadline_ms);

@@ -1,6 +1,7 @@
 //! How do groups of the consumer protocol live beside classic ones, under one name and with the same offsets?
 //!
-//! A group is of one kind while it has members; without members it becomes what the next one who joins needs.
+//! Without members a group becomes what the next one who joins needs; one with members may change its protocol
+//! ([`super::migration`]), and has members of both then.
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use types::ErrorCode;
 use super::classic::{Context, Group, PendingAppend};
 use super::consumer::request::{ConsumerGroupDescription, JOIN_EPOCH, Rejection, ValidHeartbeat};
 use super::consumer::topics::Topics;
-use super::consumer::{ConsumerGroup, Effects, View};
+use super::consumer::{ConsumerGroup, Effects, Request, View};
 use super::coordinator::Coordinator;
 use super::record::GroupRecord;
-use super::request::{CommitRequest, Reply, Token};
+use super::request::{CommitRequest, JoinRequest, LeavingMember, Reply, Token};
 use super::{GroupState, Now, Outcome};
 
 impl Coordinator {
@@ -24,9 +25,7 @@ impl Coordinator {
         topics: Arc<dyn Topics>,
         heartbeat: ValidHeartbeat,
     ) -> Outcome {
-        if topics.version() >= self.topics.version() {
-            self.topics = topics;
-        }
+        self.see_topics(topics);
         let group_id = heartbeat.request.group_id.clone();
         let create = heartbeat.request.member_epoch == JOIN_EPOCH;
         self.on_group(now, &group_id, create, |group, cx| {
@@ -74,14 +73,13 @@ impl Coordinator {
         }
     }
 
-    /// Answers every heartbeat that waits with `error`.
+    /// Answers everybody who waits for a consumer group with `error`.
     pub(super) fn abandon_consumer_groups(&mut self, out: &mut Outcome, error: ErrorCode) {
-        let consumers = self.groups.values_mut().filter_map(|g| g.consumer.as_mut());
-        for token in consumers.flat_map(|consumer| consumer.abandon()) {
-            let rejection = Rejection::new(error, "this broker does not coordinate the group");
-            out.replies
-                .push((token, Reply::ConsumerHeartbeat(Err(rejection))));
-        }
+        let groups = self.groups.values_mut();
+        let consumers =
+            groups.flat_map(|group| group.consumer.iter_mut().chain(&mut group.upgrading));
+        let refused = consumers.flat_map(|consumer| consumer.abandon(error));
+        out.replies.extend(refused);
     }
 }
 
@@ -90,9 +88,10 @@ fn not_there(group_id: &str) -> Rejection {
     Rejection::new(ErrorCode::GroupIdNotFound, message)
 }
 
-fn view<'a>(cx: &Context<'a>) -> View<'a> {
+pub(super) fn view<'a>(cx: &Context<'a>) -> View<'a> {
     View {
         config: &cx.config.consumer,
+        classic_max_size: cx.config.max_size,
         now: cx.now,
         topics: cx.topics,
     }
@@ -116,30 +115,83 @@ impl Group {
         self.current_state() == GroupState::Empty && !busy
     }
 
-    fn consumer_heartbeat(
+    pub(super) fn consumer_heartbeat(
         &mut self,
         cx: &mut Context<'_>,
         token: Token,
         heartbeat: ValidHeartbeat,
     ) {
-        if self.consumer.is_none()
-            && (self.state != GroupState::Empty || heartbeat.request.member_epoch != JOIN_EPOCH)
-        {
+        let there = self.consumer.is_some() || self.upgrading.is_some();
+        if !there && heartbeat.request.member_epoch != JOIN_EPOCH {
             let rejection = not_there(&self.id);
             return cx.reply(token, Reply::ConsumerHeartbeat(Err(rejection)));
         }
-        let id = &self.id;
-        let consumer = (self.consumer).get_or_insert_with(|| Box::new(ConsumerGroup::new(id)));
-        let effects = consumer.heartbeat(view(cx), token, heartbeat);
+        if !there && self.state != GroupState::Empty {
+            return self.upgrade(cx, token, heartbeat);
+        }
+        if !there {
+            self.consumer = Some(Box::new(ConsumerGroup::new(&self.id)));
+        }
+        self.ask_consumer_group(cx, token, Request::Heartbeat(heartbeat));
+    }
+
+    /// Asks the consumer group, or the one that the group is about to be.
+    fn ask_consumer_group(&mut self, cx: &mut Context<'_>, token: Token, request: Request) {
+        let consumer = self.upgrading.as_mut().or(self.consumer.as_mut());
+        if let Some(consumer) = consumer {
+            let effects = consumer.ask(view(cx), token, request);
+            self.carry_out(cx, effects);
+        }
+    }
+
+    /// Whether the group is a consumer group with members, or about to be one: who joins becomes one of them.
+    pub(super) fn is_occupied_consumer_group(&self) -> bool {
+        let occupied = |consumer: &ConsumerGroup| {
+            consumer.is_busy() || consumer.group_state() != GroupState::Empty
+        };
+        self.upgrading.is_some() || self.consumer.as_deref().is_some_and(occupied)
+    }
+
+    /// A member of the classic protocol joins a consumer group.
+    pub(super) fn join_consumer_group(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: Token,
+        request: &JoinRequest,
+    ) {
+        self.ask_consumer_group(cx, token, Request::Join(request.clone()));
+    }
+
+    /// Members leave a consumer group by the classic protocol.
+    pub(super) fn leave_consumer_group(
+        &mut self,
+        cx: &mut Context<'_>,
+        members: &[LeavingMember],
+    ) -> Vec<ErrorCode> {
+        let Some(consumer) = &mut self.consumer else {
+            return Vec::new();
+        };
+        let errors = consumer.mark_leaving(members);
+        let effects = consumer.tick(view(cx));
         self.carry_out(cx, effects);
+        errors
     }
 
     /// The records of the group are below the high watermark, or will never be.
     pub(super) fn consumer_written(&mut self, cx: &mut Context<'_>, result: Result<(), ErrorCode>) {
+        if let Some(consumer) = self.upgrading.take() {
+            return self.upgrade_written(cx, consumer, result);
+        }
         let Some(consumer) = &mut self.consumer else {
             return; // given up meanwhile, with all who waited
         };
         let effects = consumer.written(view(cx), result);
+        if let Some(downgrade) = effects.downgrade {
+            for (token, reply) in effects.replies {
+                cx.reply(token, reply);
+            }
+            return self.downgraded(cx, *downgrade);
+        }
         if !consumer.state().is_blank() {
             self.forget_generation();
         }
@@ -154,8 +206,8 @@ impl Group {
     }
 
     fn carry_out(&mut self, cx: &mut Context<'_>, effects: Effects) {
-        for (token, answer) in effects.replies {
-            cx.reply(token, Reply::ConsumerHeartbeat(answer));
+        for (token, reply) in effects.replies {
+            cx.reply(token, reply);
         }
         let Some(consumer) = &self.consumer else {
             return;
@@ -166,28 +218,13 @@ impl Group {
                 // An empty classic group becomes one of this kind, or the log still holds what was left of one.
                 records.push(self.tombstone());
             }
-            records.extend(effects.records.into_iter().map(GroupRecord::Consumer));
+            records.extend(effects.records);
             let group_id = self.id.clone();
             cx.append(records, PendingAppend::Consumer { group_id });
         } else if consumer.state().is_blank() && !consumer.is_busy() {
             // Nobody got in.
             self.consumer = None;
             self.die_if_unused(cx.now);
-        }
-    }
-
-    /// Whether a member of the classic protocol may join.
-    ///
-    /// # Errors
-    /// What it is told otherwise.
-    pub(super) fn may_become_classic(&self) -> Result<(), ErrorCode> {
-        match &self.consumer {
-            // Comes again when it is known who is there.
-            Some(consumer) if consumer.is_busy() => Err(ErrorCode::CoordinatorNotAvailable),
-            Some(consumer) if consumer.group_state() != GroupState::Empty => {
-                Err(ErrorCode::InconsistentGroupProtocol)
-            }
-            Some(_) | None => Ok(()),
         }
     }
 
@@ -252,10 +289,11 @@ impl Group {
             None if consumer.group_state() == GroupState::Empty => Ok(()),
             generation => {
                 let epoch = generation.unwrap_or(-1);
-                match consumer.check_member_epoch(&request.member_id, epoch) {
+                let result = consumer.check_member_epoch(&request.member_id, epoch);
+                let knows = request.knows_epochs || consumer.state().is_classic(&request.member_id);
+                match result {
                     // Older clients know neither the protocol nor the error.
-                    Ok(()) if !request.knows_epochs => Err(ErrorCode::UnsupportedVersion),
-                    Err(ErrorCode::StaleMemberEpoch) if !request.knows_epochs => {
+                    Ok(()) | Err(ErrorCode::StaleMemberEpoch) if !knows => {
                         Err(ErrorCode::UnsupportedVersion)
                     }
                     result => result,

@@ -91,7 +91,18 @@ impl Coordinator {
                     consumer.loaded(&self.config.consumer, now);
                 }
             }
-            self.reschedule(&id);
+            let _ = self.on_group(now, &id, false, |group, cx| {
+                if group.goes_on_rebalancing() {
+                    group.prepare_rebalance(cx); // nobody waits yet who could be answered
+                }
+            });
+        }
+    }
+
+    /// The topics as they are now; what came with another request may be newer.
+    pub fn see_topics(&mut self, topics: Arc<dyn Topics>) {
+        if topics.version() >= self.topics.version() {
+            self.topics = topics;
         }
     }
 
@@ -182,7 +193,7 @@ impl Coordinator {
     ) -> (Vec<ErrorCode>, Outcome) {
         let mut errors = Vec::with_capacity(members.len());
         let outcome = self.on_group(now, group_id, false, |group, cx| {
-            errors.extend(members.iter().map(|leaving| group.leave(cx, leaving)));
+            errors.extend(group.leave_all(cx, members));
         });
         errors.resize(members.len(), ErrorCode::UnknownMemberId);
         (errors, outcome.unwrap_or_default())

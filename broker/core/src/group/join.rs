@@ -35,7 +35,7 @@ pub(super) fn check_request(config: &GroupConfig, request: &JoinRequest) -> Resu
     Ok(())
 }
 
-fn new_member_id(request: &JoinRequest) -> String {
+pub(super) fn new_member_id(request: &JoinRequest) -> String {
     let prefix = request
         .group_instance_id
         .as_deref()
@@ -54,13 +54,14 @@ fn new_member_id(request: &JoinRequest) -> String {
 impl Group {
     pub(super) fn join(&mut self, cx: &mut Context<'_>, token: Token, request: &JoinRequest) {
         let member_id = request.member_id.as_str();
+        if self.state != GroupState::Dead && self.is_occupied_consumer_group() {
+            return self.join_consumer_group(cx, token, request);
+        }
         if !self.accepts(member_id, cx.config.max_size) {
             self.remove(cx, member_id, ErrorCode::GroupMaxSizeReached);
             refuse(cx, token, ErrorCode::GroupMaxSizeReached, "");
         } else if self.state == GroupState::Dead {
             refuse(cx, token, ErrorCode::CoordinatorNotAvailable, member_id);
-        } else if let Err(error) = self.may_become_classic() {
-            refuse(cx, token, error, member_id);
         } else if !self.supports(&request.protocol_type, &request.protocols) {
             refuse(cx, token, ErrorCode::InconsistentGroupProtocol, member_id);
         } else if member_id.is_empty() {

@@ -6,8 +6,24 @@ use super::classic::{Context, Group};
 use super::request::LeavingMember;
 
 impl Group {
+    /// Removes members, and returns the error of each.
+    pub(super) fn leave_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        members: &[LeavingMember],
+    ) -> Vec<ErrorCode> {
+        if self.consumer.is_some() {
+            return self.leave_consumer_group(cx, members);
+        }
+        let leave = |leaving| match &self.upgrading {
+            Some(_) => self.leave_while_upgrading(leaving),
+            None => self.leave(cx, leaving),
+        };
+        members.iter().map(leave).collect()
+    }
+
     /// Removes one member and returns its error.
-    pub(super) fn leave(&mut self, cx: &mut Context<'_>, leaving: &LeavingMember) -> ErrorCode {
+    fn leave(&mut self, cx: &mut Context<'_>, leaving: &LeavingMember) -> ErrorCode {
         let instance = leaving.group_instance_id.as_deref();
         let member_id = if leaving.member_id.is_empty() {
             // An administrator names a static member by its instance only.

@@ -13,7 +13,7 @@
 //!     '-- nobody joined --'   |   '--- join, leave, expiry --'                          |
 //!                             '------------------ join, leave, expiry ------------------'
 //! ```
-//! The classic group protocol with KIP-345 (static members), KIP-394 (member id required), KIP-211 (offset expiry),
+//! [`migration`] leads a group from one protocol to the other while it has members. The classic group protocol with KIP-345 (static members), KIP-394 (member id required), KIP-211 (offset expiry),
 //! KIP-814 (static rejoin skips the assignment), KIP-800 (reasons). [`consumer`] has the protocol of KIP-848.
 
 mod admin;
@@ -26,7 +26,9 @@ mod expiry;
 mod join;
 mod leave;
 mod member;
+mod migration;
 mod offsets;
+mod protocol;
 mod rebalance;
 pub mod record;
 mod replay;

@@ -161,6 +161,9 @@ impl Group {
     /// Fires every timer that is due.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.monotonic_ms;
+        if self.upgrading.is_some() {
+            return;
+        }
         self.consumer_tick(cx);
         self.pending_members.retain(|_, until| *until > now);
         let expired: Vec<String> = self

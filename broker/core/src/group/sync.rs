@@ -7,10 +7,15 @@ use types::ErrorCode;
 
 use super::GroupState;
 use super::classic::{Context, Group, PendingAppend};
+use super::consumer_groups::view;
 use super::request::{HeartbeatRequest, Reply, SyncReply, SyncRequest, Token};
 
 impl Group {
     pub(super) fn sync(&mut self, cx: &mut Context<'_>, token: Token, request: SyncRequest) {
+        if let Some(consumer) = &mut self.consumer {
+            let reply = consumer.classic_sync(view(cx), &request);
+            return cx.reply(token, Reply::Sync(reply.unwrap_or_else(SyncReply::error)));
+        }
         let member_id = request.member_id.clone();
         match self.check_sync(&request) {
             Err(error) => cx.reply(token, Reply::Sync(SyncReply::error(error))),
@@ -43,6 +48,10 @@ impl Group {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         match self.state {
+            // No assignment comes any more.
+            GroupState::CompletingRebalance if self.upgrading.is_some() => {
+                Err(ErrorCode::RebalanceInProgress)
+            }
             GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
             GroupState::PreparingRebalance => Err(ErrorCode::RebalanceInProgress),
             GroupState::Empty
@@ -100,7 +109,10 @@ impl Group {
         mut assignments: BTreeMap<String, Bytes>,
         result: Result<(), ErrorCode>,
     ) {
-        if self.state != GroupState::CompletingRebalance || self.generation != generation {
+        let goes_on = self.upgrading.is_none()
+            && self.state == GroupState::CompletingRebalance
+            && self.generation == generation;
+        if !goes_on {
             return; // The group went on meanwhile; who waited was answered then.
         }
         if let Err(error) = result {
@@ -131,6 +143,9 @@ impl Group {
     ) -> Result<(), ErrorCode> {
         if self.state == GroupState::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if let Some(consumer) = &mut self.consumer {
+            return consumer.classic_heartbeat(view(cx), request);
         }
         self.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation != self.generation {

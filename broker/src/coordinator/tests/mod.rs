@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::group::GroupConfig;
+use broker_core::group::consumer::topics::Topics;
 use broker_core::group::request::{CommitPartition, CommitRequest, JoinRequest};
+use broker_core::metadata::MetadataImage;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -120,6 +122,10 @@ fn commit(offset: i64) -> CommitRequest {
     }
 }
 
+fn topics() -> Arc<dyn Topics> {
+    Arc::new(MetadataImage::empty())
+}
+
 fn join() -> JoinRequest {
     JoinRequest {
         group_id: "g".to_owned(),
@@ -161,7 +167,10 @@ async fn groups_of_partitions_led_elsewhere_have_another_coordinator() {
     let service = service(&log);
     assert_eq!(code(&service, 1).await, ErrorCode::NotCoordinator);
     service.set_partition_count(0);
-    assert_eq!(service.join(join()).await.error, ErrorCode::NotCoordinator);
+    assert_eq!(
+        service.join(topics(), join()).await.error,
+        ErrorCode::NotCoordinator
+    );
 }
 
 #[tokio::test]
@@ -305,7 +314,7 @@ async fn a_member_that_is_not_heard_of_is_expired_by_the_timer() {
     let service = service(&log);
     service.became_leader(0, LeaderEpoch(1));
     assert_eq!(committed(&service).await, None);
-    assert_eq!(service.join(join()).await.error, ErrorCode::None);
+    assert_eq!(service.join(topics(), join()).await.error, ErrorCode::None);
     let members = || {
         let described = service.describe("g").unwrap().unwrap();
         described.members.len()

@@ -13,7 +13,8 @@ use super::authorized;
 use super::consumer_group_heartbeat::check_enabled;
 use crate::kafka::context::RequestContext;
 
-/// A member that speaks the consumer protocol, as the response's type of members names it.
+/// Members by the protocol that they speak, as the response's type of members names them.
+const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
 pub(in crate::kafka) async fn handle(
@@ -72,6 +73,10 @@ fn describe(image: &MetadataImage, group: ConsumerGroupDescription) -> Described
 
 fn describe_member(image: &MetadataImage, member: ConsumerMemberDescription) -> Member {
     let metadata = member.metadata;
+    let member_type = match metadata.classic {
+        Some(_) => CLASSIC_MEMBER,
+        None => CONSUMER_MEMBER,
+    };
     Member {
         member_id: member.member_id,
         instance_id: metadata.instance_id,
@@ -83,7 +88,7 @@ fn describe_member(image: &MetadataImage, member: ConsumerMemberDescription) -> 
         subscribed_topic_regex: metadata.topic_regex,
         assignment: assignment(image, &member.assignment),
         target_assignment: assignment(image, &member.target),
-        member_type: CONSUMER_MEMBER,
+        member_type,
         ..Member::default()
     }
 }

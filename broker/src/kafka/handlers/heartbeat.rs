@@ -9,12 +9,13 @@ pub(in crate::kafka) async fn handle(
     cx: RequestContext,
     request: HeartbeatRequest,
 ) -> HeartbeatResponse {
-    let result = cx.broker.groups.heartbeat(&Model {
+    let model = Model {
         group_id: request.group_id,
         generation: request.generation_id,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
-    });
+    };
+    let result = cx.broker.groups.heartbeat(cx.image(), &model);
     HeartbeatResponse {
         error_code: result.err().map_or(0, types::ErrorCode::code),
         ..HeartbeatResponse::default()

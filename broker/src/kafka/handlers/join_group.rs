@@ -33,7 +33,7 @@ pub(in crate::kafka) async fn handle(
         supports_skip_assignment: cx.version >= 9,
         fresh_id: Uuid::new_v4().to_string(),
     };
-    response(cx.version, cx.broker.groups.join(model).await)
+    response(cx.version, cx.broker.groups.join(cx.image(), model).await)
 }
 
 fn response(version: i16, reply: JoinReply) -> JoinGroupResponse {

@@ -26,7 +26,7 @@ pub(in crate::kafka) async fn handle(
         }]
     };
     let mut response = LeaveGroupResponse::default();
-    match cx.broker.groups.leave(&request.group_id, &members) {
+    match (cx.broker.groups).leave(cx.image(), &request.group_id, &members) {
         Err(error) => response.error_code = error.code(),
         Ok(errors) if batch => {
             response.members = members

@@ -9,23 +9,20 @@ pub(in crate::kafka) async fn handle(
     cx: RequestContext,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
-    let reply = cx
-        .broker
-        .groups
-        .sync(SyncRequest {
-            group_id: request.group_id,
-            generation: request.generation_id,
-            member_id: request.member_id,
-            group_instance_id: request.group_instance_id,
-            protocol_type: request.protocol_type,
-            protocol: request.protocol_name,
-            assignments: request
-                .assignments
-                .into_iter()
-                .map(|assignment| (assignment.member_id, assignment.assignment))
-                .collect(),
-        })
-        .await;
+    let model = SyncRequest {
+        group_id: request.group_id,
+        generation: request.generation_id,
+        member_id: request.member_id,
+        group_instance_id: request.group_instance_id,
+        protocol_type: request.protocol_type,
+        protocol: request.protocol_name,
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|assignment| (assignment.member_id, assignment.assignment))
+            .collect(),
+    };
+    let reply = cx.broker.groups.sync(cx.image(), model).await;
     SyncGroupResponse {
         error_code: reply.error.code(),
         protocol_type: reply.protocol_type,

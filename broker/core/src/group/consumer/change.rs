@@ -2,10 +2,11 @@
 //!
 //! What is too large for one batch is written in parts, one after the other, and the group is what the parts that are
 //! written amount to. So every beginning of the records has to be a group that finds its way from there: its new epoch
-//! comes first, and what a member is told last.
+//! comes first, and what a member is told last. Only a group that changes its protocol is written as a whole.
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::downgrade::Downgrade;
 use super::record::{ConsumerRecord, Fact};
 use super::state::State;
 
@@ -21,6 +22,8 @@ pub(super) struct Change {
     group_id: String,
     pub(super) state: State,
     pub(super) records: Vec<ConsumerRecord>,
+    /// How many of the records make the group out of a classic one; nothing comes before them.
+    converted: usize,
 }
 
 /// Records of one batch, and what the group is with them.
@@ -30,6 +33,8 @@ pub(super) struct Part {
     pub(super) records: Vec<ConsumerRecord>,
     /// The members that the records are of.
     pub(super) touched: BTreeSet<String>,
+    /// The classic group that takes this one's place.
+    pub(super) downgrade: Option<Box<Downgrade>>,
 }
 
 impl Change {
@@ -38,7 +43,21 @@ impl Change {
             group_id: group_id.to_owned(),
             state: state.clone(),
             records: Vec::new(),
+            converted: 0,
         }
+    }
+
+    /// The same for a group that a classic one becomes: it is written as a whole, or not at all.
+    pub(super) fn converting(group_id: &str, facts: Vec<Fact>) -> Self {
+        let mut change = Self::of(group_id, &State::default());
+        facts.into_iter().for_each(|fact| change.emit(fact));
+        change.converted = change.records.len();
+        change
+    }
+
+    /// Whether the group was a classic one before.
+    pub(super) fn converts(&self) -> bool {
+        self.converted > 0
     }
 
     /// Adds a record; the state follows.
@@ -49,7 +68,7 @@ impl Change {
 
     /// Adds a record before all others, of something that none of them is of.
     pub(super) fn emit_first(&mut self, fact: Fact) {
-        self.emit_at(0, fact);
+        self.emit_at(self.converted, fact);
     }
 
     fn emit_at(&mut self, at: usize, fact: Fact) {
@@ -65,7 +84,7 @@ impl Change {
     pub(super) fn into_parts(self, before: &State) -> VecDeque<Part> {
         let sizes: Vec<usize> = self.records.iter().map(size).collect();
         let mut parts = VecDeque::new();
-        if sizes.iter().sum::<usize>() <= MAX_PART {
+        if self.converts() || sizes.iter().sum::<usize>() <= MAX_PART {
             if !self.records.is_empty() {
                 parts.push_back(Part::new(self.state, self.records));
             }
@@ -88,6 +107,14 @@ impl Change {
 }
 
 impl Part {
+    /// The end of the group; a classic one takes its place in the same batch.
+    pub(super) fn last(records: Vec<ConsumerRecord>, downgrade: Downgrade) -> Self {
+        Self {
+            downgrade: Some(Box::new(downgrade)),
+            ..Self::new(State::default(), records)
+        }
+    }
+
     fn new(state: State, records: Vec<ConsumerRecord>) -> Self {
         let touched = records.iter().filter_map(|record| match &record.fact {
             Fact::Member(id, _) | Fact::Current(id, _) => Some(id.clone()),
@@ -101,6 +128,7 @@ impl Part {
             touched: touched.collect(),
             state,
             records,
+            downgrade: None,
         }
     }
 }

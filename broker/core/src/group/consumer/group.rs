@@ -9,20 +9,23 @@ use std::collections::{BTreeSet, VecDeque};
 use types::ErrorCode;
 
 use super::change::{Change, Part};
+use super::classic;
 use super::deadlines::Deadlines;
+use super::downgrade::Downgrade;
 use super::heartbeat::{Checked, Step, View, heartbeat};
+use super::identify::remove;
 use super::leave::{dissolve, leave, remove_all};
 use super::pattern::Pattern;
-use super::reconcile::confirms;
+use super::queue::{Answer, Request};
 use super::record::{ConsumerRecord, Fact, MemberState};
 use super::request::{
-    ConsumerConfig, ConsumerGroupDescription, ConsumerMemberDescription, HeartbeatAnswer,
-    LEAVE_EPOCH, Rejection, STATIC_LEAVE_EPOCH, ValidHeartbeat,
+    ConsumerConfig, ConsumerGroupDescription, ConsumerMemberDescription, LEAVE_EPOCH,
+    STATIC_LEAVE_EPOCH, ValidHeartbeat,
 };
 use super::state::State;
 use super::target::preferred;
-use crate::group::request::Token;
-use crate::group::{GroupState, Now};
+use crate::group::request::{Reply, Token};
+use crate::group::{GroupRecord, GroupState, Now};
 
 /// The most requests that wait for the log. A client has one under way; beyond that it is told to come again.
 const MAX_WAITING: usize = 10_000;
@@ -31,22 +34,21 @@ const RETRY_MS: i64 = 500;
 /// The heartbeats that a member has time for, at least, after one that could not be written.
 const RETRIED_HEARTBEATS: i64 = 2;
 
-/// Answer to a heartbeat.
-pub(in crate::group) type Answer = Result<HeartbeatAnswer, Rejection>;
-
 /// What follows from a call.
 #[derive(Debug, Default)]
 pub(in crate::group) struct Effects {
-    pub(in crate::group) replies: Vec<(Token, Answer)>,
+    pub(in crate::group) replies: Vec<(Token, Reply)>,
     /// To be written as one batch, the result of which [`ConsumerGroup::written`] is told.
-    pub(in crate::group) records: Vec<ConsumerRecord>,
+    pub(in crate::group) records: Vec<GroupRecord>,
+    /// The group is a classic one from now on.
+    pub(in crate::group) downgrade: Option<Box<Downgrade>>,
 }
 
-/// A heartbeat that came while a change was being written.
+/// A request that came while a change was being written.
 #[derive(Debug)]
 struct Waiting {
     token: Token,
-    heartbeat: ValidHeartbeat,
+    request: Request,
 }
 
 /// A change whose records are on their way into the log.
@@ -61,7 +63,7 @@ struct Writing {
 #[derive(Debug)]
 struct End {
     checked: Checked,
-    reply: Option<(Token, HeartbeatAnswer)>,
+    reply: Option<(Token, Answer)>,
 }
 
 /// A group of the consumer protocol.
@@ -74,6 +76,12 @@ pub(in crate::group) struct ConsumerGroup {
     sessions: Deadlines,
     /// Monotonic ms until which members may take to give partitions back.
     revocations: Deadlines,
+    /// Monotonic ms until which classic members may take to join after they were told to.
+    pub(super) joins: Deadlines,
+    /// Monotonic ms until which they may take to ask for their assignment after they joined.
+    pub(super) syncs: Deadlines,
+    /// Who said by the classic protocol that it leaves, and is not taken out yet.
+    pub(super) leaving: BTreeSet<String>,
     /// Monotonic ms until which nobody is given up, after that could not be written.
     paused_until_ms: i64,
     writing: Option<Writing>,
@@ -88,6 +96,9 @@ impl ConsumerGroup {
             checked: None,
             sessions: Deadlines::default(),
             revocations: Deadlines::default(),
+            joins: Deadlines::default(),
+            syncs: Deadlines::default(),
+            leaving: BTreeSet::new(),
             paused_until_ms: i64::MIN,
             writing: None,
             waiting: VecDeque::new(),
@@ -117,22 +128,54 @@ impl ConsumerGroup {
         }
     }
 
-    /// `ConsumerGroupHeartbeat`.
-    pub(in crate::group) fn heartbeat(
+    /// `ConsumerGroupHeartbeat`, and `JoinGroup` of classic members.
+    pub(in crate::group) fn ask(
         &mut self,
         view: View<'_>,
         token: Token,
-        heartbeat: ValidHeartbeat,
+        request: Request,
     ) -> Effects {
         let mut effects = Effects::default();
         if self.waiting.len() >= MAX_WAITING {
-            let busy = Rejection::new(ErrorCode::CoordinatorNotAvailable, "too many requests");
-            effects.replies.push((token, Err(busy)));
+            let error = ErrorCode::CoordinatorNotAvailable;
+            let busy = request.refused(error, "too many requests");
+            effects.replies.push((token, busy));
         } else {
-            self.waiting.push_back(Waiting { token, heartbeat });
+            self.waiting.push_back(Waiting { token, request });
             self.go_on(view, &mut effects);
         }
         effects
+    }
+
+    /// Makes a group of what there is of a classic one, and lets somebody in that speaks the consumer protocol. Without
+    /// records nothing comes of it.
+    pub(in crate::group) fn upgrade(
+        &mut self,
+        view: View<'_>,
+        facts: Vec<Fact>,
+        (token, heartbeat): (Token, ValidHeartbeat),
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let request = Request::Heartbeat(heartbeat);
+        let change = Change::converting(&self.id, facts);
+        self.answer(change, view, Waiting { token, request }, &mut effects);
+        effects
+    }
+
+    /// The group did not come to be: whoever made it hears why, and all others come again.
+    pub(in crate::group) fn upgrade_failed(
+        &mut self,
+        view: View<'_>,
+        error: ErrorCode,
+    ) -> Vec<(Token, Reply)> {
+        let mut effects = Effects::default();
+        if let Some(writing) = self.writing.take() {
+            self.not_written(view, writing.end, error, &mut effects);
+        }
+        effects
+            .replies
+            .extend(self.abandon(ErrorCode::CoordinatorNotAvailable));
+        effects.replies
     }
 
     /// The records of the last effects are below the high watermark, or will never be.
@@ -147,7 +190,13 @@ impl ConsumerGroup {
         };
         match result {
             Ok(()) => {
-                self.take(view, writing.part);
+                let mut part = writing.part;
+                if let Some(downgrade) = part.downgrade.take() {
+                    effects.downgrade = Some(downgrade);
+                    self.end(writing.end, &mut effects);
+                    return effects;
+                }
+                self.take(view, part);
                 self.write(view, writing.rest, writing.end, &mut effects);
             }
             Err(error) => self.not_written(view, writing.end, error, &mut effects),
@@ -168,22 +217,32 @@ impl ConsumerGroup {
         if self.is_busy() {
             return None; // looked at when the records are written
         }
-        let first = [self.sessions.first(), self.revocations.first()];
-        let first = first.into_iter().flatten().min();
+        let leaving = (!self.leaving.is_empty()).then_some(0); // at once
+        let first = leaving.or(self.first_deadline());
         first.map(|at| at.max(self.paused_until_ms))
     }
 
-    /// Everybody who waits; the group is of no use any more.
-    pub(in crate::group) fn abandon(&mut self) -> Vec<Token> {
+    fn first_deadline(&self) -> Option<i64> {
+        let all = [&self.sessions, &self.revocations, &self.joins, &self.syncs];
+        all.into_iter().filter_map(Deadlines::first).min()
+    }
+
+    /// Refuses everybody who waits; the group is of no use any more.
+    pub(in crate::group) fn abandon(&mut self, error: ErrorCode) -> Vec<(Token, Reply)> {
+        let message = "this broker does not coordinate the group";
         let writing = self.writing.take().and_then(|writing| writing.end.reply);
-        let written = writing.map(|(token, _)| token);
-        let waiting = self.waiting.drain(..).map(|waiting| waiting.token);
+        let written = writing.map(|(token, answer)| (token, answer.refused(error, message)));
+        let waiting = (self.waiting.drain(..))
+            .map(|waiting| (waiting.token, waiting.request.refused(error, message)));
         written.into_iter().chain(waiting).collect()
     }
 
-    /// The tombstones of an empty group.
+    /// The tombstones of all that there is of the group.
     pub(in crate::group) fn tombstones(&self) -> Vec<ConsumerRecord> {
         let mut change = Change::of(&self.id, &self.state);
+        for id in self.state.members.keys() {
+            remove(&mut change, id);
+        }
         if !self.state.is_blank() {
             dissolve(&mut change);
         }
@@ -201,29 +260,37 @@ impl ConsumerGroup {
     }
 
     fn process(&mut self, view: View<'_>, waiting: Waiting, effects: &mut Effects) {
-        let Waiting {
-            token,
-            heartbeat: h,
-        } = waiting;
-        let mut change = Change::of(&self.id, &self.state);
-        let step = if matches!(h.request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
-            leave(&mut change, &h.request).map(|answer| Step {
-                answer,
-                checked: self.checked,
-            })
-        } else {
-            heartbeat(&mut change, view, self.checked, &h)
-        };
-        match step {
-            Err(rejection) => effects.replies.push((token, Err(rejection))),
-            Ok(Step { answer, checked }) => {
-                let end = End {
-                    checked,
-                    reply: Some((token, answer)),
-                };
-                self.write(view, change.into_parts(&self.state), end, effects);
+        let change = Change::of(&self.id, &self.state);
+        self.answer(change, view, waiting, effects);
+    }
+
+    fn answer(
+        &mut self,
+        mut change: Change,
+        view: View<'_>,
+        Waiting { token, request }: Waiting,
+        effects: &mut Effects,
+    ) {
+        match step(&mut change, view, self.checked, &request) {
+            Err(refusal) => effects.replies.push((token, refusal)),
+            Ok((answer, checked)) => {
+                let reply = Some((token, answer));
+                self.conclude(change, view, End { checked, reply }, effects);
             }
         }
+    }
+
+    /// Writes a change, or what the group becomes by it.
+    fn conclude(&mut self, change: Change, view: View<'_>, end: End, effects: &mut Effects) {
+        let joins = matches!(end.reply, Some((_, Answer::Join(_))));
+        let states = (&self.state, &change.state);
+        let changes = !change.records.is_empty();
+        let downgrade = changes.then(|| Downgrade::of(&self.id, view, states, joins));
+        let parts = match downgrade.flatten() {
+            Some(downgrade) => VecDeque::from([Part::last(self.tombstones(), downgrade)]),
+            None => change.into_parts(&self.state),
+        };
+        self.write(view, parts, end, effects);
     }
 
     /// Writes the next part of a change, or ends it.
@@ -235,7 +302,10 @@ impl ConsumerGroup {
         effects: &mut Effects,
     ) {
         if let Some(mut part) = parts.pop_front() {
-            effects.records = std::mem::take(&mut part.records);
+            let records = std::mem::take(&mut part.records).into_iter();
+            effects.records = records.map(GroupRecord::Consumer).collect();
+            let downgrade = part.downgrade.iter();
+            (effects.records).extend(downgrade.map(|downgrade| downgrade.record(view)));
             self.writing = Some(Writing {
                 part,
                 rest: parts,
@@ -245,11 +315,38 @@ impl ConsumerGroup {
         }
         self.checked = end.checked;
         if let Some((token, answer)) = end.reply {
-            // Who left for a while has what remains of its session to come back.
-            if answer.member_epoch >= 0 {
-                self.heard(view.config, view.now, &answer.member_id);
+            match &answer {
+                // Who left for a while has what remains of its session to come back.
+                Answer::Heartbeat(answer) if answer.member_epoch < 0 => {}
+                Answer::Heartbeat(answer) => {
+                    self.heard(view.config, view.now, &answer.member_id);
+                }
+                Answer::Join(reply) => self.joined(view, &reply.member_id),
             }
-            effects.replies.push((token, Ok(answer)));
+            effects.replies.push((token, answer.into_reply()));
+        }
+    }
+
+    /// The group is a classic one, which goes on with what is not answered.
+    fn end(&mut self, end: End, effects: &mut Effects) {
+        let leaving = self.leavers();
+        let Some(downgrade) = &mut effects.downgrade else {
+            return;
+        };
+        downgrade.leaving = leaving;
+        let waiting = self.waiting.drain(..);
+        downgrade.waiting = waiting.map(|one| (one.token, one.request)).collect();
+        match end.reply {
+            Some((token, Answer::Join(reply))) if downgrade.rebalances => {
+                downgrade.joining = Some((reply.member_id, token));
+            }
+            Some((token, Answer::Join(mut reply))) => {
+                // It asks for its assignment in the name of the protocol that all have.
+                reply.protocol.clone_from(&downgrade.group.protocol);
+                effects.replies.push((token, Reply::Join(reply)));
+            }
+            Some((token, answer)) => effects.replies.push((token, answer.into_reply())),
+            None => {}
         }
     }
 
@@ -260,8 +357,11 @@ impl ConsumerGroup {
             let Some(member) = self.state.member(&id) else {
                 self.sessions.remove(&id);
                 self.revocations.remove(&id);
+                self.leaving.remove(&id);
+                self.forget_classic(&id);
                 continue;
             };
+            let is_classic = member.metadata.classic.is_some();
             let moved = (before.member(&id)).is_none_or(|old| old.current != member.current);
             if self.sessions.get(&id).is_none() {
                 self.heard(view.config, view.now, &id);
@@ -269,7 +369,15 @@ impl ConsumerGroup {
             if moved {
                 self.watch_revocation(view.now, &id);
             }
+            if !is_classic {
+                self.forget_classic(&id);
+            }
         }
+    }
+
+    fn forget_classic(&mut self, id: &str) {
+        self.joins.remove(id);
+        self.syncs.remove(id);
     }
 
     fn not_written(&mut self, view: View<'_>, end: End, error: ErrorCode, effects: &mut Effects) {
@@ -278,26 +386,30 @@ impl ConsumerGroup {
             return;
         };
         // The member spoke in time, and may say it again.
-        let id = answer.member_id.as_str();
+        let id = answer.member_id();
         self.heard(view.config, view.now, id);
         let again = RETRIED_HEARTBEATS * i64::from(view.config.heartbeat_interval_ms);
         let again = view.now.monotonic_ms.saturating_add(again);
-        if self.revocations.get(id).is_some_and(|at| at < again) {
-            self.revocations.set(id, again);
+        for deadlines in [&mut self.revocations, &mut self.joins] {
+            if deadlines.get(id).is_some_and(|at| at < again) {
+                deadlines.set(id, again);
+            }
         }
-        let rejection = match error {
-            ErrorCode::InvalidCommitOffsetSize => Rejection::new(
+        let refusal = match error {
+            ErrorCode::InvalidCommitOffsetSize => answer.refused(
                 ErrorCode::UnknownServerError,
                 "a record of the group is larger than the log takes",
             ),
-            error => Rejection::new(error, "the change of the group was not written"),
+            error => answer.refused(error, "the change of the group was not written"),
         };
-        effects.replies.push((token, Err(rejection)));
+        effects.replies.push((token, refusal));
     }
 
-    fn heard(&mut self, config: &ConsumerConfig, now: Now, member_id: &str) {
-        if self.state.members.contains_key(member_id) {
-            let deadline = now.monotonic_ms + i64::from(config.session_timeout_ms);
+    pub(super) fn heard(&mut self, config: &ConsumerConfig, now: Now, member_id: &str) {
+        if let Some(member) = self.state.members.get(member_id) {
+            let classic = member.metadata.classic.as_ref();
+            let timeout = classic.map_or(config.session_timeout_ms, |one| one.session_timeout_ms);
+            let deadline = now.monotonic_ms + i64::from(timeout);
             self.sessions.set(member_id, deadline);
         }
     }
@@ -330,29 +442,26 @@ impl ConsumerGroup {
             checked: self.checked,
             reply: None,
         };
-        self.write(view, change.into_parts(&self.state), end, effects);
+        self.conclude(change, view, end, effects);
     }
 
-    /// The members whose time is over; not those whose request came in time and waits.
+    /// The members that left by the classic protocol, and those whose time is over; not those whose request came in time
+    /// and waits.
     fn due(&self, now_ms: i64) -> BTreeSet<String> {
-        let first = [self.sessions.first(), self.revocations.first()];
-        if first.into_iter().flatten().all(|at| at > now_ms) {
-            return BTreeSet::new();
+        let mut due = self.leavers();
+        if self.first_deadline().is_none_or(|at| at > now_ms) {
+            return due;
         }
-        let waiting = || {
-            self.waiting
-                .iter()
-                .map(|waiting| &waiting.heartbeat.request)
-        };
-        let spoke: BTreeSet<&str> = waiting().map(|r| r.member_id.as_str()).collect();
-        let confirmed = waiting().filter(|request| {
-            let member = self.state.member(&request.member_id);
-            member.is_some_and(|member| confirms(request, &member.current))
-        });
-        let confirmed: BTreeSet<&str> = confirmed.map(|r| r.member_id.as_str()).collect();
-        let silent = self.sessions.due(now_ms).filter(|id| !spoke.contains(id));
+        let waiting = || self.waiting.iter().map(|waiting| &waiting.request);
+        let spoke: BTreeSet<&str> = waiting().map(Request::member_id).collect();
+        let confirmed = waiting().filter(|request| request.may_confirm(&self.state));
+        let confirmed: BTreeSet<&str> = confirmed.map(Request::member_id).collect();
+        let silent = [&self.sessions, &self.joins, &self.syncs];
+        let silent = silent.into_iter().flat_map(|all| all.due(now_ms));
+        let silent = silent.filter(|id| !spoke.contains(id));
         let holding = (self.revocations.due(now_ms)).filter(|id| !confirmed.contains(id));
-        silent.chain(holding).map(str::to_owned).collect()
+        due.extend(silent.chain(holding).map(str::to_owned));
+        due
     }
 
     /// The regular expressions that mean nothing here.
@@ -369,8 +478,9 @@ impl ConsumerGroup {
     ) -> Result<(), ErrorCode> {
         match self.state.member(member_id) {
             None => Err(ErrorCode::UnknownMemberId),
-            Some(member) if member.current.epoch != epoch => Err(ErrorCode::StaleMemberEpoch),
-            Some(_) => Ok(()),
+            Some(member) if member.current.epoch == epoch => Ok(()),
+            Some(member) if member.metadata.classic.is_some() => Err(ErrorCode::IllegalGeneration),
+            Some(_) => Err(ErrorCode::StaleMemberEpoch),
         }
     }
 
@@ -403,5 +513,29 @@ impl ConsumerGroup {
             assignor: preferred(config, &self.state),
             members: described.collect(),
         }
+    }
+}
+
+/// What a request changes, and what it is answered when that is in the log.
+fn step(
+    change: &mut Change,
+    view: View<'_>,
+    checked: Checked,
+    request: &Request,
+) -> Result<(Answer, Checked), Reply> {
+    match request {
+        Request::Heartbeat(h) => {
+            let leaves = matches!(h.request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH);
+            let step = if leaves {
+                leave(change, &h.request).map(|answer| Step { answer, checked })
+            } else {
+                heartbeat(change, view, checked, h)
+            };
+            step.map(|step| (Answer::Heartbeat(step.answer), step.checked))
+                .map_err(|rejection| Reply::ConsumerHeartbeat(Err(rejection)))
+        }
+        Request::Join(request) => classic::join(change, view, checked, request)
+            .map(|(reply, checked)| (Answer::Join(reply), checked))
+            .map_err(Reply::Join),
     }
 }

@@ -24,6 +24,8 @@ use crate::group::Now;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::group) struct View<'a> {
     pub(in crate::group) config: &'a ConsumerConfig,
+    /// The most members of a classic group.
+    pub(in crate::group) classic_max_size: usize,
     pub(in crate::group) now: Now,
     /// The newest that anybody has seen.
     pub(in crate::group) topics: &'a dyn Topics,
@@ -53,11 +55,18 @@ pub(super) fn heartbeat(
         return Err(Rejection::new(ErrorCode::GroupIdNotFound, message));
     }
     let before = identify(change, request, &member_id)?;
-    check_size(change, view.config, &member_id)?;
+    if is_full(change, view.config, &member_id) {
+        let message = format!(
+            "the group has {} members already",
+            change.state.members.len()
+        );
+        return Err(Rejection::new(ErrorCode::GroupMaxSizeReached, message));
+    }
     let wants_else = describe(change, view, heartbeat, &member_id, &before.metadata)?;
     let checked = advance(change, view, checked, wants_else);
     target::update(change, view.config, view.topics);
-    reconcile(change, &member_id, confirms(request, &before.current));
+    let confirmed = confirms(request, &before.current);
+    reconcile(change, &member_id, confirmed, None);
     let after = change.state.member(&member_id).cloned().unwrap_or_default();
     let tells_all = request.rebalance_timeout_ms.is_some()
         && (request.topic_names.is_some() || request.topic_regex.is_some())
@@ -82,13 +91,10 @@ fn member_id(request: &ConsumerHeartbeat) -> String {
     }
 }
 
-fn check_size(change: &Change, config: &ConsumerConfig, member_id: &str) -> Result<(), Rejection> {
+/// Whether the group has no room for that member.
+pub(super) fn is_full(change: &Change, config: &ConsumerConfig, member_id: &str) -> bool {
     let members = &change.state.members;
-    if members.len() >= config.max_size && !members.contains_key(member_id) {
-        let message = format!("the group has {} members already", members.len());
-        return Err(Rejection::new(ErrorCode::GroupMaxSizeReached, message));
-    }
-    Ok(())
+    members.len() >= config.max_size && !members.contains_key(member_id)
 }
 
 /// Notes what the member says about itself; whether it wants other topics than before.
@@ -110,6 +116,7 @@ fn describe(
         topic_regex: or(&request.topic_regex, &before.topic_regex).filter(|r| !r.is_empty()),
         rebalance_timeout_ms: (request.rebalance_timeout_ms).unwrap_or(before.rebalance_timeout_ms),
         server_assignor: or(&request.server_assignor, &before.server_assignor),
+        classic: None,
     };
     let is_new = change.state.member(member_id).is_none();
     let other_names = after.topic_names != before.topic_names;
@@ -122,8 +129,13 @@ fn describe(
 }
 
 /// Moves the group to its next epoch if it has to.
-fn advance(change: &mut Change, view: View<'_>, checked: Checked, wants_else: bool) -> Checked {
-    let mut bump = wants_else || change.state.epoch == 0;
+pub(super) fn advance(
+    change: &mut Change,
+    view: View<'_>,
+    checked: Checked,
+    wants_else: bool,
+) -> Checked {
+    let mut bump = wants_else || change.state.epoch == 0 || change.converts();
     let version = view.topics.version();
     if !bump && checked == Some((version, change.state.epoch)) {
         return checked;

@@ -91,7 +91,8 @@ fn check_epoch(
     Err(Rejection::new(ErrorCode::FencedMemberEpoch, message))
 }
 
-/// A static member that had left for a while is back under a new id.
+/// A static member that had left for a while is back under a new id, or one of the classic protocol, which does not say
+/// that it leaves, speaks this one now.
 fn replace(
     change: &mut Change,
     instance: &str,
@@ -107,9 +108,15 @@ fn replace(
         .member(old_id)
         .cloned()
         .ok_or_else(unreleased)?;
-    if old.current.epoch != STATIC_LEAVE_EPOCH {
+    if old.current.epoch != STATIC_LEAVE_EPOCH && old.metadata.classic.is_none() {
         return Err(unreleased());
     }
+    replace_with(change, old_id, new_id).ok_or_else(unreleased)
+}
+
+/// Puts a member under another id, in which it was not told of any epoch yet.
+pub(super) fn replace_with(change: &mut Change, old_id: &str, new_id: &str) -> Option<Arc<Member>> {
+    let old = change.state.member(old_id).cloned()?;
     let target = change.state.target(old_id);
     let current = CurrentAssignment {
         epoch: JOIN_EPOCH,
@@ -120,7 +127,7 @@ fn replace(
     change.emit(Fact::Target(new_id.to_owned(), Some(target)));
     change.emit(Fact::Current(new_id.to_owned(), Some(current.clone())));
     remove(change, old_id);
-    Ok(Arc::new(Member {
+    Some(Arc::new(Member {
         metadata: old.metadata.clone(),
         current,
     }))

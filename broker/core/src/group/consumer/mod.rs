@@ -13,8 +13,8 @@
 //! - C. The state is what the records in the log amount to.
 //! - D. While all members come back with heartbeats and nothing else changes, all reach the target.
 //!
-//! # Caveats
-//! Members of the classic protocol are not taken into such a group; a group is of one kind while it has members.
+//! - E. Members of the classic protocol are in the group like all others ([`classic`]): A to C hold for them, and D while
+//!   they do what clients of that protocol do.
 
 pub mod request;
 
@@ -25,6 +25,10 @@ mod state;
 mod change;
 mod deadlines;
 mod group;
+
+mod classic;
+mod downgrade;
+mod queue;
 
 mod heartbeat;
 mod identify;
@@ -41,5 +45,8 @@ pub mod topics;
 #[cfg(test)]
 mod tests;
 
+pub(super) use classic::with_ids;
+pub(super) use downgrade::Downgrade;
 pub(super) use group::{ConsumerGroup, Effects};
 pub(super) use heartbeat::View;
+pub(super) use queue::Request;

@@ -8,7 +8,8 @@
 //! ```
 //! Guarantee: a partition is given out only when the former owner was told to give it back and confirmed it, by a later
 //! heartbeat that says what the member has, or is not a member any more. The member stays in its epoch until it gave
-//! everything back.
+//! everything back. A member of the classic protocol joins to take a step, and says with that what it still has: what it
+//! gave back before it was told to needs no step of its own.
 
 use super::change::Change;
 use super::partitions::Partitions;
@@ -26,8 +27,13 @@ pub(super) fn confirms(request: &ConsumerHeartbeat, current: &CurrentAssignment)
         && owned.is_some_and(|owned| !owned.intersects(&current.pending_revocation))
 }
 
-/// Takes the member one step further, if there is one.
-pub(super) fn reconcile(change: &mut Change, member_id: &str, confirmed: bool) {
+/// Takes the member one step further, if there is one. What it `owned` when it asked is only known of classic ones.
+pub(super) fn reconcile(
+    change: &mut Change,
+    member_id: &str,
+    confirmed: bool,
+    owned: Option<&Partitions>,
+) {
     let state = &change.state;
     let Some(member) = state.member(member_id) else {
         return;
@@ -38,20 +44,26 @@ pub(super) fn reconcile(change: &mut Change, member_id: &str, confirmed: bool) {
         MemberState::UnrevokedPartitions if !confirmed => return,
         MemberState::Stable
         | MemberState::UnrevokedPartitions
-        | MemberState::UnreleasedPartitions => next(state, member_id, current),
+        | MemberState::UnreleasedPartitions => next(state, member_id, current, owned),
     };
     if next != *current {
         change.emit(Fact::Current(member_id.to_owned(), Some(next)));
     }
 }
 
-fn next(state: &State, member_id: &str, current: &CurrentAssignment) -> CurrentAssignment {
+fn next(
+    state: &State,
+    member_id: &str,
+    current: &CurrentAssignment,
+    owned: Option<&Partitions>,
+) -> CurrentAssignment {
     let target = state.target(member_id);
     let kept = |key: &(_, i32)| target.contains(key.0, key.1);
     let (mut assigned, revoked): (Vec<_>, Vec<_>) = current.assigned.iter().partition(kept);
     let revoked: Partitions = revoked.into_iter().collect();
     // Who was not told of any epoch yet, or left for a while, consumes nothing.
-    if !revoked.is_empty() && current.epoch > JOIN_EPOCH {
+    let still_has = owned.is_none_or(|owned| owned.intersects(&revoked));
+    if !revoked.is_empty() && still_has && current.epoch > JOIN_EPOCH {
         return CurrentAssignment {
             epoch: current.epoch,
             previous_epoch: current.previous_epoch,

@@ -2,7 +2,7 @@
 //!
 //! Keys 3 to 8 and 16; every value has version 0, which is flexible. A null value is a tombstone. Source: the message
 //! definitions `ConsumerGroup*Key/Value` of Kafka. Tagged fields of newer versions (the racks a hash stands for, the epoch
-//! at which each partition was assigned, members of the classic protocol) are skipped, as Kafka skips what it does not know.
+//! at which each partition was assigned) are skipped, as Kafka skips what it does not know.
 
 use std::collections::BTreeSet;
 
@@ -84,6 +84,17 @@ pub struct MemberMetadata {
     pub rebalance_timeout_ms: i32,
     /// The assignor it prefers.
     pub server_assignor: Option<String>,
+    /// Of a member that speaks the classic protocol.
+    pub classic: Option<ClassicMember>,
+}
+
+/// What the classic protocol needs to know of a member beside what both protocols have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClassicMember {
+    /// Silence after which it is given up, ms.
+    pub session_timeout_ms: i32,
+    /// Its protocols in its order of preference, with its metadata for each.
+    pub protocols: Vec<(String, Bytes)>,
 }
 
 /// How far a member is on the way to what it shall have.
@@ -134,6 +145,8 @@ const CURRENT: i16 = 8;
 const REGEX: i16 = 16;
 /// The tag of the hash in the value of an epoch.
 const HASH_TAG: i64 = 0;
+/// The tag of what makes a member a classic one.
+const CLASSIC_TAG: i64 = 0;
 
 impl ConsumerRecord {
     /// Key and value as they go into the log.
@@ -207,7 +220,17 @@ fn encode_epoch(value: &GroupEpoch) -> Bytes {
 fn decode_epoch(bytes: &[u8]) -> Result<GroupEpoch, RecordError> {
     let mut value = open(bytes)?;
     let epoch = value.i32("epoch")?;
-    let mut metadata_hash = 0;
+    let hash = tagged(&mut value, HASH_TAG)?;
+    let hash = hash.map(|mut hash| hash.i64("metadata hash")).transpose()?;
+    Ok(GroupEpoch {
+        epoch,
+        metadata_hash: hash.unwrap_or(0),
+    })
+}
+
+/// Reads the tagged fields at the end of a value; what is in the one of that number.
+fn tagged<'a>(value: &mut Reader<'a>, wanted: i64) -> Result<Option<Reader<'a>>, RecordError> {
+    let mut found = None;
     for _ in 0..value.varint("tags")? {
         let tag = value.varint("tag")?;
         let size = value.varint("tag size")?;
@@ -215,15 +238,12 @@ fn decode_epoch(bytes: &[u8]) -> Result<GroupEpoch, RecordError> {
             field: "tag size",
             length: size,
         })?;
-        let mut content = Reader(value.take("tag value", length)?);
-        if tag == HASH_TAG {
-            metadata_hash = content.i64("metadata hash")?;
+        let content = Reader(value.take("tag value", length)?);
+        if tag == wanted {
+            found = Some(content);
         }
     }
-    Ok(GroupEpoch {
-        epoch,
-        metadata_hash,
-    })
+    Ok(found)
 }
 
 fn encode_member(value: &MemberMetadata) -> Bytes {
@@ -236,13 +256,53 @@ fn encode_member(value: &MemberMetadata) -> Bytes {
     put_compact_nullable(&mut out, value.topic_regex.as_deref());
     out.put_i32(value.rebalance_timeout_ms);
     put_compact_nullable(&mut out, value.server_assignor.as_deref());
+    match value.classic.as_ref().map(encode_classic) {
+        None => put_varint(&mut out, 0),
+        Some(classic) => {
+            out.put_slice(&[1, 0]); // one tag, number 0
+            put_varint(&mut out, classic.len());
+            out.put_slice(&classic);
+        }
+    }
+    out.freeze()
+}
+
+fn encode_classic(value: &ClassicMember) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    put_varint(&mut out, 1); // not null
+    out.put_i32(value.session_timeout_ms);
+    put_varint(&mut out, value.protocols.len() + 1);
+    for (name, metadata) in &value.protocols {
+        put_compact(&mut out, name);
+        put_varint(&mut out, metadata.len() + 1);
+        out.put_slice(metadata);
+        put_varint(&mut out, 0);
+    }
     put_varint(&mut out, 0);
     out.freeze()
 }
 
+fn decode_classic(mut value: Reader<'_>) -> Result<Option<ClassicMember>, RecordError> {
+    if value.varint("classic member")? == 0 {
+        return Ok(None);
+    }
+    let session_timeout_ms = value.i32("session timeout")?;
+    let mut protocols = Vec::new();
+    for _ in 0..value.count("protocols", true)? {
+        let name = value.text("protocol", true)?;
+        protocols.push((name, value.bytes("protocol metadata", true)?));
+        value.skip_tags()?;
+    }
+    value.skip_tags()?;
+    Ok(Some(ClassicMember {
+        session_timeout_ms,
+        protocols,
+    }))
+}
+
 fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, RecordError> {
     let mut value = open(bytes)?;
-    let member = MemberMetadata {
+    let mut member = MemberMetadata {
         instance_id: value.nullable("instance id", true)?,
         rack_id: value.nullable("rack id", true)?,
         client_id: value.text("client id", true)?,
@@ -253,8 +313,11 @@ fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, RecordError> {
             .filter(|regex| !regex.is_empty()),
         rebalance_timeout_ms: value.i32("rebalance timeout")?,
         server_assignor: value.nullable("server assignor", true)?,
+        classic: None,
     };
-    value.skip_tags()?;
+    if let Some(classic) = tagged(&mut value, CLASSIC_TAG)? {
+        member.classic = decode_classic(classic)?;
+    }
     Ok(member)
 }
 

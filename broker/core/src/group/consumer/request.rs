@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use config::MigrationPolicy;
 use types::ErrorCode;
 
 use super::assignor::Assignor;
@@ -31,6 +32,8 @@ pub struct ConsumerConfig {
     pub max_size: usize,
     /// `group.consumer.assignors`: the default one, and another.
     pub assignors: (Assignor, Option<Assignor>),
+    /// `group.consumer.migration.policy`
+    pub migration: MigrationPolicy,
 }
 
 impl Default for ConsumerConfig {
@@ -41,6 +44,7 @@ impl Default for ConsumerConfig {
             session_timeout_ms: 45_000,
             max_size: i32::MAX as usize,
             assignors: (Assignor::Uniform, Some(Assignor::Range)),
+            migration: MigrationPolicy::Bidirectional,
         }
     }
 }

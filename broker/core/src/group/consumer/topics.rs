@@ -21,6 +21,8 @@ pub trait Topics: fmt::Debug + Send + Sync {
     fn version(&self) -> u64;
     /// The topic of that name.
     fn find(&self, name: &str) -> Option<Topic>;
+    /// The name of the topic of that id.
+    fn name_of(&self, id: TopicId) -> Option<&str>;
     /// The name of every topic.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 }
@@ -35,6 +37,10 @@ impl Topics for NoTopics {
     }
 
     fn find(&self, _: &str) -> Option<Topic> {
+        None
+    }
+
+    fn name_of(&self, _: TopicId) -> Option<&str> {
         None
     }
 
@@ -54,6 +60,10 @@ impl Topics for MetadataImage {
             id: topic.id,
             partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
         })
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<&str> {
+        self.topic(id).map(|topic| &*topic.name)
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

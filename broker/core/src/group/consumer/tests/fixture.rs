@@ -32,6 +32,12 @@ impl Topics for World {
         self.topics.get(name).copied()
     }
 
+    fn name_of(&self, id: TopicId) -> Option<&str> {
+        let mut topics = self.topics.iter();
+        let found = topics.find(|(_, topic)| topic.id == id);
+        found.map(|(name, _)| name.as_str())
+    }
+
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.topics.keys().map(String::as_str))
     }

@@ -17,4 +17,10 @@ mod offsets;
 mod persistence;
 mod records;
 
+mod members;
+
+mod downgrade;
+mod migration;
+
+mod mixed;
 mod simulation;

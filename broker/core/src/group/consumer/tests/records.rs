@@ -6,7 +6,8 @@ use types::TopicId;
 use crate::group::GroupRecord;
 use crate::group::consumer::partitions::Partitions;
 use crate::group::consumer::record::{
-    ConsumerRecord, CurrentAssignment, Fact, GroupEpoch, MemberMetadata, MemberState, ResolvedRegex,
+    ClassicMember, ConsumerRecord, CurrentAssignment, Fact, GroupEpoch, MemberMetadata,
+    MemberState, ResolvedRegex,
 };
 use crate::group::record::RecordError;
 
@@ -82,6 +83,7 @@ fn a_member_has_key_version_5() {
         topic_regex: Some("r".to_owned()),
         rebalance_timeout_ms: 9,
         server_assignor: None,
+        classic: None,
     };
     let value = b"\0\0\x02i\0\x02c\x03/h\x03\x02t\x02u\x02r\0\0\0\x09\0\0";
     check(
@@ -93,6 +95,32 @@ fn a_member_has_key_version_5() {
         Fact::Member("m".to_owned(), None),
         b"\0\x05\0\x01g\0\x01m",
         None,
+    );
+}
+
+#[test]
+fn a_member_of_the_classic_protocol_says_so_in_a_tagged_field() {
+    let member = MemberMetadata {
+        client_id: "c".to_owned(),
+        client_host: "/h".to_owned(),
+        topic_names: ["t".to_owned()].into(),
+        rebalance_timeout_ms: 9,
+        classic: Some(ClassicMember {
+            session_timeout_ms: 7,
+            protocols: vec![
+                ("r".to_owned(), Bytes::from_static(b"ab")),
+                ("s".to_owned(), Bytes::new()),
+            ],
+        }),
+        ..MemberMetadata::default()
+    };
+    let plain = b"\0\0\0\0\x02c\x03/h\x02\x02t\0\0\0\0\x09\0";
+    // One tag, 0, of 17 bytes: not null, the session timeout, two protocols.
+    let classic = b"\x01\0\x11\x01\0\0\0\x07\x03\x02r\x03ab\0\x02s\x01\0\0";
+    check(
+        Fact::Member("m".to_owned(), Some(member)),
+        b"\0\x05\0\x01g\0\x01m",
+        Some(&bytes(&[plain, classic])),
     );
 }
 

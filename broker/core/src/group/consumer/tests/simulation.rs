@@ -217,7 +217,7 @@ impl Sim {
     }
 }
 
-fn hear(client: &mut Client, answer: Result<HeartbeatAnswer, Rejection>) {
+pub(super) fn hear(client: &mut Client, answer: Result<HeartbeatAnswer, Rejection>) {
     match answer {
         Ok(answer) => client.hear(&answer),
         Err(rejection) => match rejection.error {
@@ -231,7 +231,7 @@ fn hear(client: &mut Client, answer: Result<HeartbeatAnswer, Rejection>) {
 }
 
 /// What compaction leaves: the last record of each key, in the log's order.
-fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
+pub(super) fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
     let mut last = BTreeMap::new();
     for (at, record) in log.iter().enumerate() {
         last.insert(record.encode().0, at);
