@@ -1,14 +1,16 @@
-//! Three brokers as processes of the test: how are they started, watched, signalled, slowed?
+//! Brokers as processes of the test: how are they started, watched, signalled, slowed?
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
 use tests::broker_process::prepare;
 use tests::cluster::send_signal;
 use tests::tidemark;
 
 use crate::network::{BROKERS, CLIENTS, Network};
+use crate::workload::TOPIC;
 
 /// Short, so that a short run has followers leave the ISR and come back.
 const SETTINGS: &str = "  default.replication.factor: '3'
@@ -26,8 +28,32 @@ pub(crate) struct Conditions {
     pub(crate) clock_ns: i64,
     pub(crate) write_us: i64,
     pub(crate) sync_us: i64,
-    /// Before each write to a log of the workload's topic.
-    pub(crate) topic_us: i64,
+}
+
+/// Replicas of a partition.
+pub(crate) const REPLICAS: usize = 3;
+/// Brokers from this one on are no controllers.
+const CONTROLLERS: usize = 3;
+
+/// A partition of the workload's topic, as clients are told.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: u64,
+    pub(crate) leader: usize,
+    pub(crate) in_sync: Vec<usize>,
+}
+
+impl Partition {
+    /// From what `kcat -L -J` prints; `None` without a leader.
+    fn read(from: &Value) -> Option<Self> {
+        let broker = |id: &Value| usize::try_from(id.as_i64()?).ok();
+        let in_sync = from["isrs"].as_array()?.iter();
+        Some(Self {
+            id: from["partition"].as_u64()?,
+            leader: broker(&from["leader"])?,
+            in_sync: in_sync.filter_map(|one| broker(&one["id"])).collect(),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +87,7 @@ fn build_library(folder: &Path) -> Result<PathBuf, String> {
 }
 
 impl Brokers {
-    /// Starts three brokers with their data in `folder`; what this machine cannot do comes with them.
+    /// Starts the brokers with their data in `folder`; what this machine cannot do comes with them.
     pub(crate) fn start(folder: &Path) -> (Self, Vec<String>) {
         let (network, no_namespaces) = Network::new();
         let mut missing: Vec<String> = Vec::new();
@@ -88,9 +114,12 @@ impl Brokers {
         let nodes: String = (0..BROKERS)
             .map(|broker| {
                 let (name, host) = (node(broker), self.network.address(broker));
-                format!(
-                    "- {{name: {name}, id: {broker}, roles: [controller, broker], host: {host}}}\n"
-                )
+                let roles = if broker < CONTROLLERS {
+                    "controller, broker"
+                } else {
+                    "broker"
+                };
+                format!("- {{name: {name}, id: {broker}, roles: [{roles}], host: {host}}}\n")
             })
             .collect();
         format!(
@@ -135,12 +164,7 @@ impl Brokers {
             .write(true)
             .open(self.conditions(broker))
             .expect("a file");
-        let values = [
-            conditions.clock_ns,
-            conditions.write_us,
-            conditions.sync_us,
-            conditions.topic_us,
-        ];
+        let values = [conditions.clock_ns, conditions.write_us, conditions.sync_us];
         let bytes: Vec<u8> = values
             .iter()
             .flat_map(|value| value.to_ne_bytes())
@@ -175,6 +199,21 @@ impl Brokers {
                 self.run(broker);
             }
         }
+    }
+
+    /// The partitions of the workload's topic that have a leader; none when no broker answers soon.
+    pub(crate) fn partitions(&self) -> Vec<Partition> {
+        let mut kcat = self.network.command(CLIENTS, Path::new("kcat"));
+        kcat.args(["-b", &self.bootstrap(), "-L", "-J", "-t", TOPIC, "-m", "2"]);
+        let output = kcat.stderr(Stdio::null()).output();
+        let text = output.map(|output| output.stdout).unwrap_or_default();
+        let told: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let partitions = told["topics"][0]["partitions"].as_array();
+        partitions
+            .into_iter()
+            .flatten()
+            .filter_map(Partition::read)
+            .collect()
     }
 
     /// Whether every broker says that it is ready.

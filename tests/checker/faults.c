@@ -1,8 +1,7 @@
 /* Loaded into a broker (LD_PRELOAD): moves its wall clock and slows its disk, as a mapped file says at each call.
  *
- * The file holds four 64-bit integers: nanoseconds added to the wall clock (the monotonic clock is not touched),
- * microseconds before each write to a file, microseconds before each sync, microseconds before each write to a log of the
- * checked topic. */
+ * The file holds three 64-bit integers: nanoseconds added to the wall clock (the monotonic clock is not touched),
+ * microseconds before each write to a file, microseconds before each sync. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -14,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t none[4];
+static volatile int64_t none[3];
 static volatile int64_t *faults = none;
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -38,16 +37,6 @@ static void wait_us(int64_t us) {
     if (us > 0) usleep((useconds_t)us);
 }
 
-/* Whether the file lies in a partition's folder of the topic that the workload uses. */
-static int is_of_topic(int file) {
-    char link[32], path[4096];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length <= 0) return 0;
-    path[length] = 0;
-    return strstr(path, "/checked-") != NULL;
-}
-
 int clock_gettime(clockid_t clock, struct timespec *now) {
     if (!real_clock_gettime) real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
     int result = real_clock_gettime(clock, now);
@@ -61,7 +50,6 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 ssize_t pwrite64(int file, const void *bytes, size_t count, off_t at) {
     wait_us(faults[1]);
-    if (faults[3] > 0 && is_of_topic(file)) wait_us(faults[3]);
     return real_pwrite(file, bytes, count, at);
 }
 

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use tests::cluster::await_true;
 
-use crate::brokers::{Brokers, Conditions};
+use crate::brokers::{Brokers, Conditions, Partition, REPLICAS};
 use crate::network::{BROKERS, CLIENTS};
 use tests::random::Random;
+
+/// Longer than a session.
+const ELECTION: Duration = Duration::from_secs(10);
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,11 +22,11 @@ pub(crate) enum Nemesis {
     Pause,
     /// One is stopped, another is killed while its last records are on two disks only, the first goes on.
     PauseAndKill,
-    /// One broker and the two others do not reach each other; clients reach all.
+    /// One broker and the others do not reach each other; clients reach all.
     Isolate,
     /// The same, and clients do not reach it either.
     IsolateFromAll,
-    /// Two brokers do not reach each other, the third reaches both.
+    /// Two brokers do not reach each other, the others reach both.
     CutLink,
     /// What one broker sends to another is lost; the other direction works.
     CutOneWay,
@@ -33,9 +36,8 @@ pub(crate) enum Nemesis {
     Skew,
     /// Writes and syncs of one broker take long.
     SlowDisk,
-    /// Two brokers are slow with the topic's logs, and with nothing else; the third is killed, which has records and markers that are
-    /// on their way to them.
-    LagAndKill,
+    /// A partition's leader and its followers do not reach each other, but all others; then it is killed, with what only it has.
+    CutFollowersAndKill,
 }
 
 const ALL: &[Nemesis] = &[
@@ -50,7 +52,7 @@ const ALL: &[Nemesis] = &[
     Nemesis::KillAll,
     Nemesis::IsolateFromAll,
     Nemesis::CutOneWay,
-    Nemesis::LagAndKill,
+    Nemesis::CutFollowersAndKill,
 ];
 
 impl Nemesis {
@@ -58,12 +60,13 @@ impl Nemesis {
     pub(crate) const fn is_possible(self, brokers: &Brokers) -> bool {
         match self {
             Self::Kill | Self::KillAll | Self::Pause | Self::PauseAndKill => true,
-            Self::Skew | Self::SlowDisk | Self::LagAndKill => brokers.has_library(),
+            Self::Skew | Self::SlowDisk => brokers.has_library(),
             Self::Isolate
             | Self::IsolateFromAll
             | Self::CutLink
             | Self::CutOneWay
-            | Self::CutAndKill => brokers.network.can_be_cut(),
+            | Self::CutAndKill
+            | Self::CutFollowersAndKill => brokers.network.can_be_cut(),
         }
     }
 }
@@ -104,7 +107,7 @@ impl Plan {
             .pop()
             .expect("a fault that is wanted, and possible here");
         let most = u64::try_from(longest.as_millis()).expect("seconds");
-        let mut victims = [0, 1, 2];
+        let mut victims: Vec<usize> = (0..BROKERS).collect();
         self.random.shuffle(&mut victims);
         let how = Injection {
             brokers,
@@ -137,7 +140,7 @@ impl Injection<'_> {
         } = self;
         match nemesis {
             Nemesis::Kill => self.kill(&[one]),
-            Nemesis::KillAll => self.kill(&[0, 1, 2]),
+            Nemesis::KillAll => self.kill(&(0..BROKERS).collect::<Vec<_>>()),
             Nemesis::Pause => {
                 self.brokers.signal(one, "STOP");
                 pass(time);
@@ -145,7 +148,7 @@ impl Injection<'_> {
                 format!("broker {one} for {time:?}")
             }
             Nemesis::PauseAndKill => self.pause_and_kill(random),
-            Nemesis::LagAndKill => self.lag_and_kill(random),
+            Nemesis::CutFollowersAndKill => self.cut_followers_and_kill(random),
             Nemesis::Isolate => self.without(&links(one, BROKERS), None),
             Nemesis::IsolateFromAll => self.without(&links(one, CLIENTS + 1), None),
             Nemesis::CutLink => self.without(&[(one, other), (other, one)], None),
@@ -203,49 +206,66 @@ impl Injection<'_> {
         )
     }
 
-    /// What is decided between brokers goes on at its usual pace, while each batch of the topic waits for those before it.
-    fn lag_and_kill(&mut self, random: &mut Random) -> String {
-        let topic_us = i64::try_from(random.between(20_000, 80_000)).expect("small");
-        let slow = Conditions {
-            topic_us,
-            ..Conditions::default()
-        };
-        let others: Vec<usize> = (0..BROKERS).filter(|other| *other != self.one).collect();
-        for other in &others {
-            self.brokers.set(*other, slow);
+    /// The cut is too short for a follower to leave the ISR, so one of them leads next. Others go on: what they decide with the leader
+    /// alone, the transaction coordinator above all, is decided before the leader dies.
+    fn cut_followers_and_kill(&mut self, random: &mut Random) -> String {
+        let mut whole = self.brokers.partitions();
+        whole.retain(|partition| partition.in_sync.len() == REPLICAS);
+        if whole.is_empty() {
+            return "no partition has all its replicas in sync".to_owned();
         }
-        pass(self.time.max(Duration::from_secs(1)));
-        self.brokers.kill(self.one);
-        // Until another leads, what is still on its way is not taken any more.
-        pass(self.time / 2);
-        for other in &others {
-            self.brokers.set(*other, Conditions::default());
-        }
-        self.brokers.run(self.one);
-        format!(
-            "brokers {others:?}, {topic_us} us before each write, for {:?}, then broker {}",
-            self.time, self.one
-        )
+        let Partition {
+            id,
+            leader,
+            in_sync,
+        } = whole.swap_remove(random.index(whole.len()));
+        let time = Duration::from_millis(random.between(300, 1_500));
+        let followers: Vec<usize> = in_sync.into_iter().filter(|one| *one != leader).collect();
+        let links: Vec<(usize, usize)> = followers
+            .iter()
+            .flat_map(|follower| [(leader, *follower), (*follower, leader)])
+            .collect();
+        self.cut(&links);
+        pass(time);
+        self.brokers.kill(leader);
+        // The system still delivers what the dead process has sent, once it can: a new leader's followers do not take it any more.
+        let killed = Instant::now();
+        await_true("another leads, or it takes too long", || {
+            let partitions = self.brokers.partitions();
+            let moved = |partition: &Partition| partition.id == id && partition.leader != leader;
+            partitions.iter().any(moved) || killed.elapsed() > ELECTION
+        });
+        self.join(&links);
+        self.brokers.run(leader);
+        format!("partition {id}: broker {leader} from {followers:?} for {time:?}, then killed")
     }
 
     /// Cuts links, in the middle of that kills a broker that is only run again when they are joined.
     fn without(&mut self, links: &[(usize, usize)], victim: Option<usize>) -> String {
-        for (from, to) in links {
-            self.brokers.network.cut(*from, *to);
-        }
+        self.cut(links);
         if let Some(victim) = victim {
             pass(self.time / 2);
             self.brokers.kill(victim);
         }
         pass(self.time);
-        for (from, to) in links {
-            self.brokers.network.join(*from, *to);
-        }
+        self.join(links);
         if let Some(victim) = victim {
             self.brokers.run(victim);
         }
         let killed = victim.map_or_else(String::new, |victim| format!(", broker {victim} killed"));
         format!("{links:?} for {:?}{killed}", self.time)
+    }
+
+    fn cut(&self, links: &[(usize, usize)]) {
+        for (from, to) in links {
+            self.brokers.network.cut(*from, *to);
+        }
+    }
+
+    fn join(&self, links: &[(usize, usize)]) {
+        for (from, to) in links {
+            self.brokers.network.join(*from, *to);
+        }
     }
 
     fn under(&self, conditions: Conditions) -> String {

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use tests::cluster::claim_network;
 
 /// Brokers of a cluster.
-pub(crate) const BROKERS: usize = 3;
+pub(crate) const BROKERS: usize = 5;
 /// The place of the clients, after the brokers.
 pub(crate) const CLIENTS: usize = BROKERS;
 

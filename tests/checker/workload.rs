@@ -11,6 +11,8 @@ use tests::root;
 use crate::brokers::Brokers;
 use crate::network::CLIENTS;
 
+/// The topic that everything is about.
+pub(crate) const TOPIC: &str = "checked";
 /// Flushing, open transactions that time out and reading to the end each have 60 s.
 const LONGEST_END: Duration = Duration::from_secs(300);
 
@@ -35,7 +37,7 @@ impl Workload {
         command.arg(root().join("tests/clients/python/queue_workload.py"));
         command.args([
             &brokers.bootstrap(),
-            "checked",
+            TOPIC,
             &seconds.to_string(),
             &seed.to_string(),
         ]);

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 PARTITIONS = 4
-PRODUCERS, TRANSACTIONAL, ASSIGNED, SUBSCRIBED = 3, 3, 2, 2
+PRODUCERS, TRANSACTIONAL, ASSIGNED, SUBSCRIBED = 3, 6, 2, 2
 RATE = 150  # records a second of each producer
 GROUP = "observed"
 # How long the ends of the log, and then each consumer, may take when all is healed.
@@ -131,6 +131,10 @@ def transaction(run, sender, chance, txn):
         for _ in range(chance.randrange(1, 9)):
             sender.send(chance.randrange(PARTITIONS), txn=txn)
             producer.poll(0)
+        if chance.random() < 0.5:
+            # Everything is acknowledged, and only the end is missing.
+            producer.flush(5)
+            producer.poll(chance.random() * 0.5)
         if not abort:
             patiently(run, lambda: producer.commit_transaction(15))
             return "committed", True
