@@ -245,11 +245,15 @@ impl Controller {
         }
         preferred
             .filter(|node| partition.isr.contains(node) && self.image.is_active(*node))
-            .map(|node| PartitionChange {
-                topic_id: topic.id,
-                partition: index,
-                leader: LeaderChange::Elected(node),
-                ..PartitionChange::default()
+            .map(|node| {
+                let electorate = self.electorate();
+                let mut after = partition.clone();
+                after.leader = Some(node);
+                // Its minimum may be another.
+                let holders = electorate.holders(partition, partition);
+                after.elr = electorate.eligible(topic, &after, &holders);
+                let elected = LeaderChange::Elected(node);
+                PartitionChange::between((topic.id, index), partition, &after, elected)
             })
             .ok_or_else(|| {
                 ApiError::new(

@@ -498,3 +498,24 @@ fn a_broker_that_an_older_controller_registered_registers_again_and_then_elr_beg
         .expect_err("cannot read what is there");
     assert_eq!(refused.code, ErrorCode::UnsupportedVersion);
 }
+
+#[test]
+fn a_preferred_leader_with_a_smaller_minimum_needs_nobody_beside_its_isr() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.create_on("t", &[0, 1, 2]);
+    for (node, minimum) in [(0, "2"), (1, "3")] {
+        let resource = ConfigResource::Broker(NodeId(node));
+        cluster.set(resource, MIN_ISR, minimum).expect("accepted");
+    }
+    // 1 leads, and 0 is back in sync, when 2 leaves.
+    cluster.kill(0);
+    cluster.come_back(0, |_| {});
+    cluster.heartbeat(0);
+    alter(&mut cluster, 1, id, &[1, 2, 0], |_| {}).expect("in sync");
+    cluster.kill(2);
+    assert_eq!(cluster.state(id).0, 1);
+    assert_eq!(cluster.holders(id).1, [2]);
+    elect(&mut cluster, ElectionKind::Preferred, None);
+    assert_eq!(cluster.state(id).0, 0);
+    assert_eq!(cluster.holders(id).1, []);
+}
