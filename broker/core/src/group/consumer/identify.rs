@@ -6,7 +6,7 @@ use types::ErrorCode;
 
 use super::change::Change;
 use super::partitions::Partitions;
-use super::record::{CurrentAssignment, Fact};
+use super::record::{CurrentAssignment, Fact, MemberState};
 use super::request::{ConsumerHeartbeat, JOIN_EPOCH, Rejection, STATIC_LEAVE_EPOCH};
 use super::state::{Member, State};
 
@@ -114,14 +114,17 @@ fn replace(
     replace_with(change, old_id, new_id).ok_or_else(unreleased)
 }
 
-/// Puts a member under another id, in which it was not told of any epoch yet.
+/// Puts a member under another id, in which it was not told of any epoch yet. Who starts anew consumes nothing: what its
+/// former self did not give back yet is free.
 pub(super) fn replace_with(change: &mut Change, old_id: &str, new_id: &str) -> Option<Arc<Member>> {
     let old = change.state.member(old_id).cloned()?;
     let target = change.state.target(old_id);
     let current = CurrentAssignment {
         epoch: JOIN_EPOCH,
         previous_epoch: JOIN_EPOCH,
-        ..old.current.clone()
+        state: MemberState::Stable,
+        assigned: old.current.assigned.clone(),
+        pending_revocation: Partitions::default(),
     };
     change.emit(Fact::Member(new_id.to_owned(), Some(old.metadata.clone())));
     change.emit(Fact::Target(new_id.to_owned(), Some(target)));

@@ -116,7 +116,12 @@ impl Fixture {
     pub(super) fn send_join(&mut self, request: &JoinRequest) -> Token {
         let token = self.token();
         self.see_topics();
-        let outcome = self.coordinator.join(self.now, token, request);
+        // No two requests bring the same one.
+        let request = JoinRequest {
+            fresh_id: format!("{}-{}", request.fresh_id, token.0),
+            ..request.clone()
+        };
+        let outcome = self.coordinator.join(self.now, token, &request);
         self.take(outcome);
         token
     }

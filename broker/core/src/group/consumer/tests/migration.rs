@@ -498,6 +498,44 @@ fn a_static_member_of_a_mixed_group_comes_back_by_either_protocol() {
 }
 
 #[test]
+fn a_static_member_that_has_to_give_back_comes_back_by_the_other_protocol() {
+    let mut f = Fixture::new(4);
+    let mut a = cooperative("a").instance("1");
+    f.classic_group(&mut [(&mut a, &[0, 1, 2, 3])]);
+    let mut c = f.joined(client("c"));
+    f.ask_join(&a.request());
+    let current = f.state_of_group().unwrap().members[&a.id].current.clone();
+    assert_eq!(current.state, MemberState::UnrevokedPartitions);
+    let pending = current.pending_revocation;
+    let mut back = f.joined(client("a2").instance("1"));
+    assert_eq!(back.epoch, f.epoch(), "is in the group at once");
+    assert!(!back.owned.intersects(&pending));
+    assert_eq!(f.heartbeat(&a), ErrorCode::FencedInstanceId);
+    f.check_replay();
+    f.beat(&mut c);
+    assert_eq!(c.owned, pending, "what it had to give back is free");
+    f.beat(&mut back);
+    check_shared(4, &[&indexes(&back), &indexes(&c)]);
+    assert_eq!(kind(&f), (GroupKind::Consumer, GroupState::Stable));
+    f.check_replay();
+}
+
+#[test]
+fn a_static_member_that_has_to_give_back_comes_back_by_the_same_protocol() {
+    let mut f = Fixture::new(4);
+    let mut a = cooperative("a").instance("1");
+    f.classic_group(&mut [(&mut a, &[0, 1, 2, 3])]);
+    let mut c = f.joined(client("c"));
+    f.ask_join(&a.request());
+    let mut back = cooperative("a2").instance("1");
+    f.rejoin(&mut back);
+    f.beat(&mut c);
+    check_shared(4, &[&back.owned, &indexes(&c)]);
+    assert_eq!(kind(&f), (GroupKind::Consumer, GroupState::Stable));
+    f.check_replay();
+}
+
+#[test]
 fn groups_that_are_no_consumers_stay_classic() {
     let refused = |change: &dyn Fn(&mut JoinRequest), given: Bytes| {
         let mut f = Fixture::new(4);
