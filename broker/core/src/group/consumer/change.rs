@@ -2,7 +2,8 @@
 //!
 //! What is too large for one batch is written in parts, one after the other, and the group is what the parts that are
 //! written amount to. So every beginning of the records has to be a group that finds its way from there: its new epoch
-//! comes first, and what a member is told last. Only a group that changes its protocol is written as a whole.
+//! comes first, and what a member is told last. Where none does, parts stay together: a static member that comes back under
+//! another id, and a group that changes its protocol.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,8 +11,8 @@ use super::downgrade::Downgrade;
 use super::record::{ConsumerRecord, Fact};
 use super::state::State;
 
-/// The largest part, in bytes of records; only one that is a single record may be larger. Well below the least that a
-/// log takes by default, 1 MiB.
+/// The largest part, in bytes of records; only one that cannot be parted may be larger. Well below the least that a log
+/// takes by default, 1 MiB.
 pub(super) const MAX_PART: usize = 256 << 10;
 /// What a record takes in a batch beside its key and value, at most.
 const RECORD_OVERHEAD: usize = 32;
@@ -24,6 +25,8 @@ pub(super) struct Change {
     pub(super) records: Vec<ConsumerRecord>,
     /// How many of the records make the group out of a classic one; nothing comes before them.
     converted: usize,
+    /// How many of the records are written in one part, from the first on.
+    whole: usize,
 }
 
 /// Records of one batch, and what the group is with them.
@@ -44,6 +47,7 @@ impl Change {
             state: state.clone(),
             records: Vec::new(),
             converted: 0,
+            whole: 0,
         }
     }
 
@@ -66,6 +70,11 @@ impl Change {
         self.emit_at(at, fact);
     }
 
+    /// What there is so far is written in one part: without its end its beginning would not find its way.
+    pub(super) fn keep_whole(&mut self) {
+        self.whole = self.records.len();
+    }
+
     /// Adds a record before all others, of something that none of them is of.
     pub(super) fn emit_first(&mut self, fact: Fact) {
         self.emit_at(self.converted, fact);
@@ -78,6 +87,9 @@ impl Change {
             fact,
         };
         self.records.insert(at, record);
+        if at < self.whole {
+            self.whole += 1;
+        }
     }
 
     /// The parts to write, in this order; none if nothing changes.
@@ -91,8 +103,8 @@ impl Change {
             return parts;
         }
         let (mut state, mut records, mut bytes) = (before.clone(), Vec::new(), 0);
-        for (record, size) in self.records.into_iter().zip(sizes) {
-            if bytes + size > MAX_PART && !records.is_empty() {
+        for (at, (record, size)) in self.records.into_iter().zip(sizes).enumerate() {
+            if bytes + size > MAX_PART && at >= self.whole && !records.is_empty() {
                 parts.push_back(Part::new(state.clone(), std::mem::take(&mut records)));
                 bytes = 0;
             }

@@ -126,10 +126,12 @@ pub(super) fn replace_with(change: &mut Change, old_id: &str, new_id: &str) -> O
         assigned: old.current.assigned.clone(),
         pending_revocation: Partitions::default(),
     };
+    // In Kafka's order, which reads no record that gives somebody what another one has still.
+    remove(change, old_id);
     change.emit(Fact::Member(new_id.to_owned(), Some(old.metadata.clone())));
     change.emit(Fact::Target(new_id.to_owned(), Some(target)));
     change.emit(Fact::Current(new_id.to_owned(), Some(current.clone())));
-    remove(change, old_id);
+    change.keep_whole();
     Some(Arc::new(Member {
         metadata: old.metadata.clone(),
         current,

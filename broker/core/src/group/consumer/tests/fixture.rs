@@ -6,6 +6,7 @@ use std::sync::Arc;
 use types::{ErrorCode, TopicId};
 
 use crate::group::consumer::partitions::Partitions;
+use crate::group::consumer::record::Fact;
 use crate::group::consumer::request::{
     ConsumerGroupDescription, ConsumerHeartbeat, HeartbeatAnswer, Rejection,
 };
@@ -322,6 +323,26 @@ impl Fixture {
     pub(super) fn state_of_group(&self) -> Option<State> {
         let consumer = self.coordinator.groups.get(GROUP)?.consumer.as_ref()?;
         Some(consumer.state().clone())
+    }
+
+    /// Kafka reads the log, too: nobody is given a partition before a record has taken it from its owner.
+    pub(super) fn check_owners(&self) {
+        let mut owners: BTreeMap<(TopicId, i32), &str> = BTreeMap::new();
+        for record in &self.log {
+            let GroupRecord::Consumer(record) = record else {
+                continue;
+            };
+            let Fact::Current(id, current) = &record.fact else {
+                continue;
+            };
+            owners.retain(|_, owner| *owner != id.as_str());
+            let Some(current) = current else { continue };
+            let given = current.assigned.iter();
+            for key in given.chain(current.pending_revocation.iter()) {
+                let owner = owners.insert(key, id);
+                assert_eq!(owner, None, "{key:?} is given to {id}");
+            }
+        }
     }
 
     pub(super) fn epoch(&self) -> i32 {

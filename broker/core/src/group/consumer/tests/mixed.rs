@@ -15,8 +15,11 @@ use crate::group::request::{JoinReply, JoinedMember, Reply, Token};
 use crate::group::{GroupConfig, GroupState};
 
 const PARTITIONS: i32 = 5;
+/// The `group.instance.id` of the static member.
+const STATIC: &str = "s";
 
-/// Something that happens. Members 0 and 1 speak the consumer protocol, 2 and 3 are cooperative, 4 is eager.
+/// Something that happens. Members 0 and 1 speak the consumer protocol, 2 and 3 are cooperative, 4 is eager. 1 and 2 are
+/// the same static member, by one protocol or the other.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Start(usize),
@@ -79,7 +82,9 @@ impl Peer {
             // The coordinator is looked for, and asked again.
             ErrorCode::CoordinatorNotAvailable => self.phase = Phase::Outside,
             ErrorCode::IllegalGeneration => self.lost(),
-            ErrorCode::UnknownMemberId => {
+            // The former self's, if a coordinator ended before the static member's new id was written with an assignment;
+            // it is started again then.
+            ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => {
                 self.me.id.clear();
                 self.lost();
             }
@@ -155,7 +160,12 @@ impl Sim {
         self.started += 1;
         let id = format!("{who}-{}", self.started);
         if who < 2 {
-            self.consumers.entry(who).or_insert_with(|| client(&id));
+            let mut me = client(&id);
+            if who == 1 {
+                me = me.instance(STATIC);
+                self.peers.remove(&2);
+            }
+            self.consumers.entry(who).or_insert(me);
             return;
         }
         let mut me = if who == 4 {
@@ -164,13 +174,18 @@ impl Sim {
             cooperative(&id)
         };
         me.protocol = Some("both");
+        if who == 2 {
+            me = me.instance(STATIC);
+            self.consumers.remove(&1);
+        }
         let phase = Phase::Outside;
         self.peers.entry(who).or_insert(Peer { me, phase });
     }
 
     fn leave(&mut self, who: usize) {
         if let Some(mut gone) = self.consumers.remove(&who) {
-            gone.epoch = -1;
+            // A static one means to come back.
+            gone.epoch = if gone.instance.is_some() { -2 } else { -1 };
             self.f.send(gone.short());
         }
         if let Some(gone) = self.peers.remove(&who) {
@@ -182,8 +197,11 @@ impl Sim {
         if let Some(client) = self.consumers.get_mut(&who) {
             let token = self.f.send(client.full());
             // Who is not answered yet comes again, and does not hear the answer.
-            if let (Some(answer), true) = (self.f.answer(token), arrives) {
-                hear(client, answer);
+            match (self.f.answer(token), arrives) {
+                // Its former self did not say that it leaves, and is given up after its session.
+                (Some(Err(refusal)), _) if refusal.error == ErrorCode::UnreleasedInstanceId => {}
+                (Some(answer), true) => hear(client, answer),
+                _ => {}
             }
         }
         if let Some(mut peer) = self.peers.remove(&who) {
@@ -284,6 +302,7 @@ impl Sim {
         let owned: usize = consumers.chain(peers).sum();
         assert_eq!(owned, usize::try_from(PARTITIONS).unwrap());
         self.f.check_replay();
+        self.f.check_owners();
     }
 }
 

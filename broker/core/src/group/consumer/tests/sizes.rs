@@ -65,6 +65,24 @@ fn who_shall_have_more_than_a_batch_holds_gets_it() {
     assert_eq!(answer.assignment.unwrap().len(), MANY as usize);
 }
 
+#[test]
+fn a_static_member_comes_back_in_one_batch_whatever_it_has() {
+    let mut f = Fixture::new(MANY);
+    let mut a = f.joined(client("a").instance("1"));
+    a.epoch = -2;
+    f.ask(a.short()).unwrap();
+    f.hold = true;
+    let token = f.send(client("a2").instance("1").full());
+    f.release(Ok(()));
+    let state = f.state_of_group().unwrap();
+    assert_eq!(state.member("a"), None);
+    let back = state.member("a2").expect("is there in its place");
+    assert_eq!(back.current.assigned.len(), MANY as usize);
+    release_all(&mut f);
+    let answer = f.answer(token).unwrap().unwrap();
+    assert_eq!(answer.assignment.unwrap().len(), MANY as usize);
+}
+
 /// Heartbeats of all, each as it takes an answer or a refusal.
 fn beat(f: &mut Fixture, clients: &mut [Client]) {
     for client in clients {

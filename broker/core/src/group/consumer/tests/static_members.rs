@@ -3,6 +3,8 @@
 use types::ErrorCode;
 
 use super::fixture::{Client, Fixture, client, of_t};
+use crate::group::GroupRecord;
+use crate::group::consumer::record::{ConsumerRecord, Fact};
 use crate::group::consumer::request::ConsumerHeartbeat;
 
 fn leave_for_a_while(f: &mut Fixture, client: &Client) {
@@ -33,6 +35,39 @@ fn a_static_member_that_comes_back_gets_its_partitions_without_a_rebalance() {
         members.iter().all(|member| member.member_id != "a"),
         "the old id is gone"
     );
+}
+
+#[test]
+fn the_records_take_the_former_self_out_before_they_put_the_new_one_in() {
+    let mut f = Fixture::new(4);
+    let a = f.joined(client("a").instance("1"));
+    leave_for_a_while(&mut f, &a);
+    let written = f.log.len();
+    f.joined(client("a2").instance("1"));
+    let kafkas = [
+        "no current a",
+        "no target a",
+        "no member a",
+        "member a2",
+        "target a2",
+        "current a2",
+    ];
+    let order: Vec<String> = f.log[written..].iter().map(words).collect();
+    assert_eq!(order[..kafkas.len()], kafkas, "{order:?}");
+    f.check_owners();
+}
+
+fn words(record: &GroupRecord) -> String {
+    let GroupRecord::Consumer(ConsumerRecord { fact, .. }) = record else {
+        panic!("{record:?}");
+    };
+    let no = if fact.is_tombstone() { "no " } else { "" };
+    match fact {
+        Fact::Member(id, _) => format!("{no}member {id}"),
+        Fact::Target(id, _) => format!("{no}target {id}"),
+        Fact::Current(id, _) => format!("{no}current {id}"),
+        other => format!("{other:?}"),
+    }
 }
 
 #[test]
