@@ -12,6 +12,9 @@ use types::{LeaderEpoch, Offset, TopicPartition};
 use super::codec::{Reader, length, put_bytes, put_nullable, put_text};
 use super::consumer::record::ConsumerRecord;
 
+/// The most that a batch of `__consumer_offsets` holds as brokers make that topic (its `max.message.bytes`), in bytes.
+pub(super) const MAX_BATCH: usize = 8 << 20;
+
 /// A record of `__consumer_offsets`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupRecord {

@@ -7,9 +7,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
+
 use super::downgrade::Downgrade;
 use super::record::{ConsumerRecord, Fact};
 use super::state::State;
+use crate::group::GroupRecord;
+use crate::group::record::MAX_BATCH;
 
 /// The largest part, in bytes of records; only one that cannot be parted may be larger. Well below the least that a log
 /// takes by default, 1 MiB.
@@ -127,6 +131,12 @@ impl Part {
         }
     }
 
+    /// Whether a batch of the log holds it with another record.
+    pub(super) fn fits_with(&self, record: &GroupRecord) -> bool {
+        let records: usize = self.records.iter().map(size).sum();
+        records + bytes(record.encode()) <= MAX_BATCH
+    }
+
     fn new(state: State, records: Vec<ConsumerRecord>) -> Self {
         let touched = records.iter().filter_map(|record| match &record.fact {
             Fact::Member(id, _) | Fact::Current(id, _) => Some(id.clone()),
@@ -146,6 +156,9 @@ impl Part {
 }
 
 fn size(record: &ConsumerRecord) -> usize {
-    let (key, value) = record.encode();
+    bytes(record.encode())
+}
+
+fn bytes((key, value): (Bytes, Option<Bytes>)) -> usize {
     key.len() + value.map_or(0, |value| value.len()) + RECORD_OVERHEAD
 }

@@ -55,6 +55,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Writing {
     part: Part,
+    /// What follows; after a downgrade, what is written instead if it is larger than the log takes.
     rest: VecDeque<Part>,
     end: End,
 }
@@ -84,6 +85,8 @@ pub(in crate::group) struct ConsumerGroup {
     pub(super) leaving: BTreeSet<String>,
     /// Monotonic ms until which nobody is given up, after that could not be written.
     paused_until_ms: i64,
+    /// The least members with which the classic group that this one would be was larger than the log takes.
+    too_large: usize,
     writing: Option<Writing>,
     waiting: VecDeque<Waiting>,
 }
@@ -100,6 +103,7 @@ impl ConsumerGroup {
             syncs: Deadlines::default(),
             leaving: BTreeSet::new(),
             paused_until_ms: i64::MIN,
+            too_large: usize::MAX,
             writing: None,
             waiting: VecDeque::new(),
         }
@@ -188,8 +192,15 @@ impl ConsumerGroup {
         let Some(writing) = self.writing.take() else {
             return effects;
         };
-        match result {
-            Ok(()) => {
+        let downgrade = writing.part.downgrade.as_ref();
+        let members = downgrade.map(|downgrade| downgrade.group.members.len());
+        match (result, members) {
+            (Err(ErrorCode::InvalidCommitOffsetSize), Some(members)) => {
+                // The log takes less than it does by default.
+                self.too_large = members;
+                self.write(view, writing.rest, writing.end, &mut effects);
+            }
+            (Ok(()), _) => {
                 let mut part = writing.part;
                 if let Some(downgrade) = part.downgrade.take() {
                     effects.downgrade = Some(downgrade);
@@ -199,7 +210,7 @@ impl ConsumerGroup {
                 self.take(view, part);
                 self.write(view, writing.rest, writing.end, &mut effects);
             }
-            Err(error) => self.not_written(view, writing.end, error, &mut effects),
+            (Err(error), _) => self.not_written(view, writing.end, error, &mut effects),
         }
         self.go_on(view, &mut effects);
         effects
@@ -283,14 +294,30 @@ impl ConsumerGroup {
     /// Writes a change, or what the group becomes by it.
     fn conclude(&mut self, change: Change, view: View<'_>, end: End, effects: &mut Effects) {
         let joins = matches!(end.reply, Some((_, Answer::Join(_))));
-        let states = (&self.state, &change.state);
         let changes = !change.records.is_empty();
-        let downgrade = changes.then(|| Downgrade::of(&self.id, view, states, joins));
-        let parts = match downgrade.flatten() {
-            Some(downgrade) => VecDeque::from([Part::last(self.tombstones(), downgrade)]),
-            None => change.into_parts(&self.state),
-        };
+        let downgrade = changes.then(|| self.downgrade(view, &change.state, joins));
+        let mut parts = change.into_parts(&self.state);
+        if let Some(last) = downgrade.flatten() {
+            parts.push_front(last);
+        }
         self.write(view, parts, end, effects);
+    }
+
+    /// The batch that makes a classic group of this one, if it becomes one and a batch holds that. It is not tried again
+    /// before members are gone: whoever is given up would stay, as would all others who wait for that.
+    fn downgrade(&mut self, view: View<'_>, after: &State, joins: bool) -> Option<Part> {
+        let members = after.members.len();
+        if members >= self.too_large {
+            return None;
+        }
+        let downgrade = Downgrade::of(&self.id, view, (&self.state, after), joins)?;
+        let record = downgrade.record(view);
+        let last = Part::last(self.tombstones(), downgrade);
+        if !last.fits_with(&record) {
+            self.too_large = members;
+            return None;
+        }
+        Some(last)
     }
 
     /// Writes the next part of a change, or ends it.

@@ -228,6 +228,71 @@ fn a_classic_group_that_is_too_small_for_all_members_does_not_come_back() {
     assert_eq!(kind(&f).0, GroupKind::Classic, "now it is large enough");
 }
 
+/// A consumer group of two classic members, which say that much, and of `c`.
+fn talkative(f: &mut Fixture, bytes: usize) -> [Classic; 2] {
+    f.joined(client("c"));
+    ["a", "b"].map(|name| {
+        let mut one = cooperative(name);
+        one.user_data = bytes;
+        f.rejoin(&mut one);
+        one
+    })
+}
+
+/// The members that are left share all four partitions in a consumer group.
+fn check_stays(f: &mut Fixture, a: &mut Classic, b: &mut Classic) {
+    let group = f.describe().expect("is a consumer group");
+    let ids: Vec<&str> = group.members.iter().map(|one| &*one.member_id).collect();
+    assert_eq!(ids, [&*a.id, &*b.id]);
+    for _ in 0..3 {
+        f.pulse_all(&mut [&mut *a, &mut *b]);
+    }
+    check_shared(4, &[&a.owned, &b.owned]);
+    assert_eq!(kind(f), (GroupKind::Consumer, GroupState::Stable));
+    f.check_replay();
+}
+
+#[test]
+fn a_group_whose_downgrade_is_larger_than_a_batch_stays_a_consumer_group() {
+    let mut f = Fixture::new(4);
+    let [mut a, mut b] = talkative(&mut f, 5 << 20);
+    assert_eq!(f.leave("c", None), ErrorCode::None);
+    check_stays(&mut f, &mut a, &mut b);
+    assert_eq!(f.leave(&b.id, None), ErrorCode::None);
+    assert_eq!(kind(&f).0, GroupKind::Classic, "now it is small enough");
+    f.check_replay();
+}
+
+#[test]
+fn a_downgrade_that_the_log_does_not_take_takes_the_last_one_out_all_the_same() {
+    let mut f = Fixture::new(4);
+    let [mut a, mut b] = talkative(&mut f, 1);
+    f.hold = true;
+    assert_eq!(f.leave("c", None), ErrorCode::None);
+    f.release(Err(ErrorCode::InvalidCommitOffsetSize));
+    f.release(Ok(()));
+    f.hold = false;
+    check_stays(&mut f, &mut a, &mut b);
+    assert_eq!(f.leave(&b.id, None), ErrorCode::None);
+    assert_eq!(kind(&f).0, GroupKind::Classic, "a smaller one is tried");
+}
+
+#[test]
+fn who_leaves_hears_of_it_although_the_log_does_not_take_the_downgrade() {
+    let mut f = Fixture::new(4);
+    let (mut a, mut b) = (cooperative("a"), cooperative("b"));
+    let mut c = mixed(&mut f, &mut a, &mut b);
+    f.hold = true;
+    c.epoch = -1;
+    let token = f.send(c.short());
+    f.release(Err(ErrorCode::InvalidCommitOffsetSize));
+    assert_eq!(f.answer(token), None, "it is not out yet");
+    f.release(Ok(()));
+    f.hold = false;
+    assert_eq!(f.answer(token).unwrap().unwrap().member_epoch, -1);
+    check_stays(&mut f, &mut a, &mut b);
+}
+
 #[test]
 fn a_downgrade_that_is_not_written_is_tried_again() {
     let mut f = Fixture::new(4);

@@ -28,6 +28,8 @@ pub(super) struct Classic {
     pub(super) eager: bool,
     /// What it says before its metadata.
     pub(super) protocol: Option<&'static str>,
+    /// How much its assignor says beside, in bytes.
+    pub(super) user_data: usize,
 }
 
 pub(super) fn eager(name: &str) -> Classic {
@@ -63,7 +65,13 @@ impl Classic {
     /// Version 3, as the Java client writes it.
     pub(super) fn subscription(&self) -> Bytes {
         let mut out = vec![0, 3, 0, 0, 0, 1, 0, 1, b't'];
-        out.extend((-1i32).to_be_bytes()); // no user data
+        match self.user_data {
+            0 => out.extend((-1i32).to_be_bytes()),
+            size => {
+                out.extend(i32::try_from(size).unwrap().to_be_bytes());
+                out.resize(out.len() + size, 0);
+            }
+        }
         out.extend([0, 0, 0, u8::from(!self.owned.is_empty())]);
         if !self.owned.is_empty() {
             out.extend([0, 1, b't']);
