@@ -274,10 +274,12 @@ impl ConsumerGroup {
         let who = (id, request.group_instance_id.as_deref());
         let (member, _) = self.classic_speaker(who, request.generation)?;
         self.heard(view.config, view.now, id);
-        if self.state().has_to_join(id, &member) {
+        // Nobody else may look whether the topics changed.
+        if self.state().has_to_join(id, &member) || self.is_outdated(view) {
             self.await_join(view, id, &member);
             return Err(ErrorCode::RebalanceInProgress);
         }
+        self.joins.remove(id);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::change::{Change, Part};
 use super::classic;
 use super::deadlines::Deadlines;
 use super::downgrade::Downgrade;
-use super::heartbeat::{Checked, Step, View, heartbeat};
+use super::heartbeat::{Checked, Step, View, advance, heartbeat};
 use super::identify::remove;
 use super::leave::{dissolve, leave, remove_all};
 use super::pattern::Pattern;
@@ -495,6 +495,21 @@ impl ConsumerGroup {
     pub(in crate::group) fn foreign_expressions(&self) -> impl Iterator<Item = &str> {
         let used = self.state.expressions();
         used.filter(|regex| Pattern::compile(regex).is_err())
+    }
+
+    /// Whether the topics changed so that the group moves to its next epoch with the next one who joins.
+    pub(super) fn is_outdated(&mut self, view: View<'_>) -> bool {
+        let known = self.checked == Some((view.topics.version(), self.state.epoch));
+        if known || self.is_busy() {
+            return false;
+        }
+        let mut change = Change::of(&self.id, &self.state);
+        let checked = advance(&mut change, view, self.checked, false);
+        if !change.records.is_empty() {
+            return true;
+        }
+        self.checked = checked;
+        false
     }
 
     /// Whether a member may commit or read offsets in that epoch.

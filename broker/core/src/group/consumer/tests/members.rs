@@ -176,6 +176,7 @@ impl Fixture {
     }
 
     pub(super) fn heartbeat(&mut self, one: &Classic) -> ErrorCode {
+        self.see_topics();
         let request = HeartbeatRequest {
             group_id: GROUP.to_owned(),
             generation: one.generation,

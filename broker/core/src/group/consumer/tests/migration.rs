@@ -216,6 +216,49 @@ fn a_topic_that_grows_is_noticed_by_classic_members() {
 }
 
 #[test]
+fn a_topic_that_grows_is_noticed_where_all_members_are_classic() {
+    let mut f = with_policy(MigrationPolicy::Upgrade, 4);
+    let (mut a, mut b) = (cooperative("a"), eager("b"));
+    (a.protocol, b.protocol) = (Some("both"), Some("both"));
+    let c = mixed(&mut f, &mut a, &mut b);
+    leave(&mut f, &c);
+    for _ in 0..3 {
+        f.pulse_all(&mut [&mut a, &mut b]);
+    }
+    check_shared(4, &[&a.owned, &b.owned]);
+    f.topic("of no one", 1);
+    assert_eq!(f.heartbeat(&a), ErrorCode::None);
+    f.topic("t", 6);
+    assert_eq!(f.heartbeat(&a), ErrorCode::RebalanceInProgress);
+    for _ in 0..3 {
+        f.pulse_all(&mut [&mut a, &mut b]);
+    }
+    check_shared(6, &[&a.owned, &b.owned]);
+    assert_eq!(kind(&f), (GroupKind::Consumer, GroupState::Stable));
+    f.check_replay();
+}
+
+#[test]
+fn who_was_told_to_join_and_need_not_any_more_is_not_given_up() {
+    let mut f = with_policy(MigrationPolicy::Upgrade, 4);
+    let (mut a, mut b) = (cooperative("a"), cooperative("b"));
+    let c = mixed(&mut f, &mut a, &mut b);
+    leave(&mut f, &c);
+    for _ in 0..3 {
+        f.pulse_all(&mut [&mut a, &mut b]);
+    }
+    f.topic("t", 6);
+    assert_eq!(f.heartbeat(&a), ErrorCode::RebalanceInProgress);
+    f.topic("t", 4); // deleted and made anew
+    for _ in 0..=REBALANCE_MS / 5_000 {
+        assert_eq!(f.heartbeat(&a), ErrorCode::None);
+        f.advance(5_000);
+        f.heartbeat(&b);
+    }
+    assert_eq!(f.heartbeat(&a), ErrorCode::None);
+}
+
+#[test]
 fn a_new_classic_member_is_given_an_id_first() {
     let mut f = Fixture::new(2);
     let mut c = f.joined(client("c"));
