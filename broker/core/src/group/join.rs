@@ -4,6 +4,7 @@ use types::ErrorCode;
 
 use super::classic::{Context, Group, JoinPhase, PendingAppend, StaticRejoin, refuse_waiting};
 use super::member::Member;
+use super::record::MAX_BATCH;
 use super::request::{JoinReply, JoinRequest, Reply, Token};
 use super::{GroupConfig, GroupState};
 
@@ -31,6 +32,11 @@ pub(super) fn check_request(config: &GroupConfig, request: &JoinRequest) -> Resu
     let instance = request.group_instance_id.iter();
     if (texts.into_iter().chain(names).chain(instance)).any(|text| text.len() > MAX_TEXT) {
         return Err(ErrorCode::InvalidRequest);
+    }
+    let mut said = request.protocols.iter().map(|(_, metadata)| metadata.len());
+    if said.any(|bytes| bytes > MAX_BATCH) {
+        // What Kafka makes of a record that its log does not take.
+        return Err(ErrorCode::UnknownServerError);
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use super::consumer::{ConsumerGroup, Downgrade, Request, partitions::Partitions,
 use super::consumer_groups::view;
 use super::member::Member;
 use super::protocol::{Assignment, CONSUMER, Subscription};
+use super::record::MAX_BATCH;
 use super::request::{JoinReply, LeavingMember, Reply, SyncReply, Token};
 use super::{GroupConfig, GroupState};
 
@@ -72,12 +73,16 @@ impl Group {
         if self.members.len() > config.consumer.max_size {
             return Err("it has more members than a consumer group may have");
         }
-        let protocol = self.vote().unwrap_or_default();
+        let mut subscriptions = self.subscriptions()?;
         let (mut metadata, mut targets, mut current) = (Vec::new(), Vec::new(), Vec::new());
-        let mut owned = owned(&self.members, &protocol, topics)?;
+        let mut owned = owned(&self.members, &subscriptions, topics)?;
         for (id, member) in &self.members {
             let assigned = owned.remove(id.as_str()).unwrap_or_default();
-            metadata.push(Fact::Member(id.clone(), Some(describe(member, &protocol)?)));
+            let subscription = subscriptions.remove(id.as_str()).unwrap_or_default();
+            metadata.push(Fact::Member(
+                id.clone(),
+                Some(describe(member, subscription)),
+            ));
             targets.push(Fact::Target(id.clone(), Some(assigned.clone())));
             let has = CurrentAssignment {
                 epoch: self.generation,
@@ -98,6 +103,23 @@ impl Group {
         facts.push(Fact::TargetEpoch(Some(self.generation)));
         facts.extend(current);
         Ok(facts)
+    }
+
+    /// What the members say of themselves; not more than can be written, since all of it is read for each who asks.
+    fn subscriptions(&self) -> Result<BTreeMap<&str, Subscription>, &'static str> {
+        let protocols = self.members.values().flat_map(|member| &member.protocols);
+        let said: usize = protocols.map(|(_, metadata)| metadata.len()).sum();
+        if said > MAX_BATCH {
+            return Err("its members say more of themselves than a batch of the log holds");
+        }
+        let protocol = self.vote().unwrap_or_default();
+        let members = self.members.iter();
+        let read = members.map(|(id, member)| {
+            let subscription = Subscription::decode(&member.metadata(&protocol));
+            subscription.map(|subscription| (id.as_str(), subscription))
+        });
+        read.collect::<Result<_, _>>()
+            .map_err(|_| "the subscription of a member cannot be read")
     }
 
     fn refuse_all_waiting(&mut self, cx: &mut Context<'_>, error: ErrorCode) {
@@ -213,21 +235,21 @@ impl Group {
 /// and everything while the group has no assignment.
 fn owned<'a>(
     members: &'a BTreeMap<String, Member>,
-    protocol: &str,
+    subscriptions: &BTreeMap<&'a str, Subscription>,
     topics: &dyn Topics,
 ) -> Result<BTreeMap<&'a str, Partitions>, &'static str> {
-    let (mut owned, mut claims) = (BTreeMap::new(), Vec::new());
+    let mut owned = BTreeMap::new();
     let mut given = Partitions::default();
     for (id, member) in members {
         owned.insert(id.as_str(), assigned(member, topics, &mut given)?);
-        let subscription = subscription(member, protocol)?;
-        claims.push((subscription.generation, id.as_str(), subscription.owned));
     }
     // The newest claim counts.
-    claims.sort_by_key(|(generation, ..)| std::cmp::Reverse(*generation));
-    for (_, id, claimed) in claims {
+    let mut claims: Vec<(&str, &Subscription)> =
+        subscriptions.iter().map(|(id, one)| (*id, one)).collect();
+    claims.sort_by_key(|(_, subscription)| std::cmp::Reverse(subscription.generation));
+    for (id, subscription) in claims {
         let has = owned.entry(id).or_default();
-        for (topic, partition) in with_ids(&claimed, topics).iter() {
+        for (topic, partition) in with_ids(&subscription.owned, topics).iter() {
             if given.insert(topic, partition) {
                 has.insert(topic, partition);
             }
@@ -256,14 +278,8 @@ fn assigned(
     Ok(assigned)
 }
 
-fn subscription(member: &Member, protocol: &str) -> Result<Subscription, &'static str> {
-    Subscription::decode(&member.metadata(protocol))
-        .map_err(|_| "the subscription of a member cannot be read")
-}
-
-fn describe(member: &Member, protocol: &str) -> Result<MemberMetadata, &'static str> {
-    let subscription = subscription(member, protocol)?;
-    Ok(MemberMetadata {
+fn describe(member: &Member, subscription: Subscription) -> MemberMetadata {
+    MemberMetadata {
         instance_id: member.instance_id.clone(),
         rack_id: subscription.rack_id,
         client_id: member.client_id.clone(),
@@ -276,5 +292,5 @@ fn describe(member: &Member, protocol: &str) -> Result<MemberMetadata, &'static 
             session_timeout_ms: member.session_timeout_ms,
             protocols: member.protocols.clone(),
         }),
-    })
+    }
 }

@@ -27,6 +27,17 @@ fn the_first_member_becomes_leader_of_generation_one_and_gets_its_assignment() {
 }
 
 #[test]
+fn a_subscription_that_no_record_holds_is_refused() {
+    let mut f = Fixture::new();
+    let mut request = f.request("", "c");
+    let other = Bytes::from(vec![0; (8 << 20) + 1]);
+    request.protocols.push(("other".to_owned(), other));
+    let token = f.send_join(&request);
+    assert_eq!(f.joined(token).error, ErrorCode::UnknownServerError);
+    assert_eq!(f.coordinator.list().count(), 0);
+}
+
+#[test]
 fn a_new_member_of_v4_is_sent_away_with_an_id_and_joins_with_it() {
     let mut f = Fixture::new();
     let mut request = f.request("", "c");

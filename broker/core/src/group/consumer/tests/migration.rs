@@ -620,6 +620,19 @@ fn groups_that_are_no_consumers_stay_classic() {
 }
 
 #[test]
+fn a_group_whose_members_say_more_than_a_batch_holds_stays_classic() {
+    let mut f = Fixture::new(2);
+    let (mut a, mut b) = (eager("a"), eager("b"));
+    (a.user_data, b.user_data) = (5 << 20, 5 << 20);
+    f.classic_group(&mut [(&mut a, &[0]), (&mut b, &[1])]);
+    let written = f.log.len();
+    assert_eq!(f.error(client("c").full()), ErrorCode::GroupIdNotFound);
+    assert_eq!(kind(&f), (GroupKind::Classic, GroupState::Stable));
+    assert_eq!(f.log.len(), written);
+    assert_eq!(f.heartbeat(&a), ErrorCode::None, "goes on");
+}
+
+#[test]
 fn an_assignor_that_gives_a_partition_to_two_members_keeps_the_group_classic() {
     let mut f = Fixture::new(2);
     let (mut a, mut b) = (eager("a"), eager("b"));
