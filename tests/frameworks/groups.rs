@@ -184,6 +184,43 @@ impl Scenario {
         self.kills += 1;
     }
 
+    /// One after another, the members are replaced by such of another protocol; the coordinator dies meanwhile.
+    #[track_caller]
+    fn replace_members(&mut self, protocol: &'static str) {
+        self.members.set_protocol(protocol);
+        for n in 0..MEMBERS {
+            let before = self.members.view().records();
+            let victim = self.coordinator();
+            self.members.join(&self.cluster);
+            if n > 0 {
+                let moment = [Moment::Assigned, Moment::Committing][n % 2];
+                let killer = Killer::of(victim.pid.expect("it runs"));
+                self.arm(moment, killer);
+                self.members
+                    .until("a member tells of its partitions", |view| {
+                        view.is_fired().then_some(())
+                    });
+                self.members.arm(None);
+                self.kills += 1;
+            }
+            self.members.leave();
+            let what = format!("with {} members of {protocol}", n + 1);
+            self.members.await_converged(PARTITIONS, &before, &what);
+            self.cluster.await_ready();
+        }
+    }
+
+    /// Waits until the coordinator knows the group as one of that kind.
+    #[track_caller]
+    fn await_kind(&self, kip_848: bool) {
+        let what = if kip_848 { "consumer" } else { "classic" };
+        await_true(&format!("the group is a {what} group"), || {
+            let mut raw = Raw::connect(&address(&self.coordinator()));
+            let as_it_is = group_state(&mut raw, GROUP, kip_848);
+            as_it_is.is_some_and(|state| state.members == MEMBERS)
+        });
+    }
+
     /// Every record is processed and committed, all leave; what is wrong with the history.
     #[track_caller]
     fn finish(&mut self, feed: Feed) -> (u64, Vec<Anomaly>) {
@@ -275,6 +312,13 @@ fn coordinator_dies(protocol: &'static str, first: Moment) {
         }
         scenario.round();
     }
+    conclude(&mut scenario, feed, seed);
+}
+
+/// Nothing is wrong with what the members did and saw.
+#[track_caller]
+fn conclude(scenario: &mut Scenario, feed: Feed, seed: u64) {
+    let protocol = scenario.protocol;
     let (count, anomalies) = scenario.finish(feed);
     let summary = scenario.summary(count);
     report(&format!("groups: {protocol}, seed {seed}: {summary}"));
@@ -304,4 +348,25 @@ fn a_classic_group_with_cooperative_sticky_survives_its_coordinator() {
 #[test]
 fn a_consumer_group_survives_its_coordinator() {
     coordinator_dies("consumer", Moment::Assigned);
+}
+
+#[test]
+fn a_group_that_changes_its_protocol_and_back_survives_its_coordinator() {
+    if !installed() {
+        return skipped("groups that change their protocol", MISSING);
+    }
+    let seed = number("TIDEMARK_SEED", 1);
+    let mut scenario = Scenario::start("range", Moment::Assigned, seed);
+    let bootstrap = scenario.cluster.bootstrap();
+    let feed = Feed::start(&scenario.cluster, &bootstrap, TOPIC, "in", RATE);
+    scenario
+        .members
+        .await_converged(PARTITIONS, &BTreeMap::new(), "at first");
+    scenario.await_kind(false);
+    scenario.protocol = "range, consumer, cooperative-sticky";
+    scenario.replace_members("consumer");
+    scenario.await_kind(true);
+    scenario.replace_members("cooperative-sticky");
+    scenario.await_kind(false);
+    conclude(&mut scenario, feed, seed);
 }

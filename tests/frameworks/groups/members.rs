@@ -140,6 +140,11 @@ impl Members {
         self.view().trigger = trigger;
     }
 
+    /// Who joins from now on does so by this protocol.
+    pub(crate) const fn set_protocol(&mut self, protocol: &'static str) {
+        self.protocol = protocol;
+    }
+
     /// Starts one more.
     pub(crate) fn join(&mut self, cluster: &Cluster) {
         let kinds = ["java", "librdkafka"];
