@@ -7,6 +7,7 @@ mod controller;
 mod crashes;
 mod disks;
 mod faults;
+mod full_disk;
 mod gitops;
 mod idempotence;
 mod lifecycle;

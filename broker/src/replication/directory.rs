@@ -55,6 +55,15 @@ struct Opened {
     high_watermark: Offset,
 }
 
+/// The file system that a path lies on.
+pub(crate) fn volume_of(path: &Path) -> std::io::Result<Volume> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(Volume {
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
 impl Directory {
     /// Opens the directory and all logs in it.
     pub(crate) fn open(root: &Path) -> Result<Self, LogError> {
@@ -187,11 +196,7 @@ impl Directory {
 
     /// The file system that it lies on.
     pub(crate) fn volume(&self) -> std::io::Result<Volume> {
-        let stat = rustix::fs::statvfs(self.dir.path())?;
-        Ok(Volume {
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        })
+        volume_of(self.dir.path())
     }
 
     /// Replaces checkpoints where they differ from what was written last. While one does, no log is made: what is written

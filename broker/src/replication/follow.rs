@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker_core::partition::{BatchVerdict, HighWatermarkMove, SubscribeVerdict, Truncation};
 use broker_log::LogError;
+use config::topic_name::is_internal;
 use rpc::replication::v1 as proto;
 use types::{BatchError, BatchIter, LeaderEpoch, NodeId, Offset, batch};
 
@@ -162,6 +163,9 @@ impl Replica {
                 return FollowStep::StartLater;
             }
         };
+        if self.shared.room.is_scarce() && !is_internal(&self.partition.name) {
+            return FollowStep::StartLater;
+        }
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {

@@ -44,7 +44,10 @@ pub(crate) async fn run(
                 stragglers.look(&manager);
                 check_isrs(&manager);
             }
-            _ = tails.tick() => expire_tails(&manager),
+            _ = tails.tick() => {
+                expire_tails(&manager);
+                on_disk(&manager, look_for_room).await;
+            }
             _ = checkpoints.tick() => on_disk(&manager, checkpoint).await,
             _ = retention.tick() => on_disk(&manager, clean).await,
             () = stopped(&mut shutdown) => return,
@@ -76,6 +79,15 @@ fn expire_tails(manager: &ReplicaManager) {
         let before = replica.now_ms() - TAIL_KEPT_MS;
         replica.lock().tail.expire(before);
     }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "one pass over the disk of several"
+)]
+fn look_for_room(manager: &ReplicaManager) -> Result<(), LogError> {
+    manager.inner().shared.room.look();
+    Ok(())
 }
 
 /// What the checkpoint files say of one log.

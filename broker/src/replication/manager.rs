@@ -28,6 +28,7 @@ use super::model::{
 };
 use super::push::PeerTraffic;
 use super::replica::Replica;
+use super::room::Room;
 use super::shared::{Identity, Shared, SharedParts, wall_ms};
 use super::transactions::TransactionRule;
 use super::validate::{Origin, prepare};
@@ -131,6 +132,10 @@ impl ReplicaManager {
             replica_lag_time_max_ms: config.settings.replica_lag_time_max_ms,
             tail_cache_bytes: config.tail_cache_bytes,
             isr,
+            room: Room::new(
+                &config.log_root,
+                u64::try_from(config.settings.log_dir_reserve_bytes).unwrap_or(0),
+            ),
         }));
         let runtime = tokio::runtime::Handle::current();
         let links = Links::new(Arc::clone(&shared), connector, runtime.clone());
@@ -286,6 +291,13 @@ impl ReplicaManager {
         let replica = self
             .find(partition)
             .ok_or_else(|| absent(self.absence(partition)))?;
+        let room = &self.0.shared.room;
+        if !room.admits(records.len()) {
+            return Err(ProduceError::new(
+                ErrorCode::KafkaStorageError,
+                "the disk has less room than log.dir.reserve.bytes",
+            ));
+        }
         let mut prepared = prepare(records, &replica.settings(), Origin::Client, now_ms)?;
         prepared.rule = TransactionRule::Produce {
             guard: checks.guard,

@@ -47,6 +47,8 @@ mod convert;
 
 mod directory;
 
+mod room;
+
 mod flusher;
 
 mod cleaner;

@@ -11,6 +11,7 @@ use types::{BrokerEpoch, NodeId};
 use super::flusher::FlushQueue;
 use super::isr::IsrRequest;
 use super::model::LeaderChange;
+use super::room::Room;
 use super::tail_cache::TailBudget;
 use super::throttle::Throttles;
 
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) isr: mpsc::Sender<IsrRequest>,
     pub(crate) flush: FlushQueue,
     pub(crate) throttles: Throttles,
+    pub(crate) room: Room,
     /// Some log begins elsewhere than it is written down.
     pub(crate) log_starts: Notify,
     pub(crate) changes: broadcast::Sender<LeaderChange>,
@@ -80,6 +82,7 @@ pub(crate) struct SharedParts {
     pub(crate) replica_lag_time_max_ms: i64,
     pub(crate) tail_cache_bytes: usize,
     pub(crate) isr: mpsc::Sender<IsrRequest>,
+    pub(crate) room: Room,
 }
 
 /// Leader changes that a slow listener may lag behind by before it has to look at all partitions anew: one
@@ -97,6 +100,7 @@ impl Shared {
             isr: parts.isr,
             flush: FlushQueue::default(),
             throttles: Throttles::default(),
+            room: parts.room,
             log_starts: Notify::new(),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             broker_epoch: AtomicI64::new(-1),

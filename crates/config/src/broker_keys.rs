@@ -90,6 +90,9 @@ keys! {
     log_cleaner_threads: i32 = "log.cleaner.threads" Some("1"), AtLeast(0), Static, Effective;
     /// Default of topics' `cleanup.policy`.
     log_cleanup_policy: CleanupPolicy = "log.cleanup.policy" Some("delete"), ListOf(CLEANUP_POLICIES), ClusterWide, Effective;
+    /// Bytes that are kept free on the disk: below it clients may not produce, below half of it followers take no more either. 0: none. (Not a
+    /// key of Kafka's.)
+    log_dir_reserve_bytes: i64 = "log.dir.reserve.bytes" Some("67108864"), AtLeast(0), Static, Effective;
     /// Default of topics' `index.interval.bytes`.
     log_index_interval_bytes: i32 = "log.index.interval.bytes" Some("4096"), AtLeast(0), ClusterWide, Effective;
     /// Default of topics' `message.timestamp.after.max.ms`.
@@ -245,10 +248,6 @@ pub const NOT_EFFECTIVE: &[ConfigKey] = &[
     refused(
         "leader.imbalance.per.broker.percentage",
         "every partition without its preferred leader is rebalanced",
-    ),
-    refused(
-        "log.dir.reserve.bytes",
-        "a reserve of disk space is not implemented yet",
     ),
     only(integer("compression.gzip.level", "-1"), CODEC_LEVEL),
     only(integer("compression.lz4.level", "9"), CODEC_LEVEL),
