@@ -1,7 +1,9 @@
 //! Which configuration keys does a broker have, and what are their effective values?
 //!
 //! Names, types and defaults are Apache Kafka 4's (broker configuration reference) unless the documentation of the
-//! key says otherwise. Whoever implements a key that is refused here moves it up.
+//! key says otherwise. Whoever implements a key that is refused moves it here.
+
+mod refused;
 
 use crate::key::{ConfigKey, KeyError, Scope, Support, Validator, nearest};
 use crate::layers::BrokerLayers;
@@ -11,7 +13,9 @@ use crate::value::{
     TimestampType, keys,
 };
 
-use Support::{Effective, OnlyDefault, Refused};
+pub use refused::NOT_EFFECTIVE;
+
+use Support::Effective;
 use Validator::{Any, AtLeast, BetweenDouble, ListOf, OneOf, OneOfAnyCase};
 
 /// What the coordinator can compute.
@@ -171,166 +175,6 @@ keys! {
     transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms" Some("604800000"), AtLeast(1), Static, Effective;
     /// Default of topics' `unclean.leader.election.enable`.
     unclean_leader_election_enable: bool = "unclean.leader.election.enable" Some("false"), Any, ClusterWide, Effective;
-}
-
-/// Broker keys of Kafka that cannot be set here (yet), each with its reason.
-pub const NOT_EFFECTIVE: &[ConfigKey] = &[
-    refused("advertised.listeners", BY_NODES),
-    refused("broker.id", BY_NODES),
-    refused("broker.rack", BY_NODES),
-    refused("controller.listener.names", BY_NODES),
-    refused("controller.quorum.bootstrap.servers", BY_NODES),
-    refused("controller.quorum.election.timeout.ms", FIXED_QUORUM),
-    refused("controller.quorum.fetch.timeout.ms", FIXED_QUORUM),
-    refused("controller.quorum.voters", BY_NODES),
-    refused("inter.broker.listener.name", GRPC),
-    refused("listener.security.protocol.map", BY_LISTENERS),
-    refused("listeners", BY_LISTENERS),
-    refused("log.dir", "set `dataDir` of the broker file"),
-    refused(
-        "log.dirs",
-        "set `dataDir` of the broker file; one directory holds all logs",
-    ),
-    refused("metadata.log.dir", "set `dataDir` of the broker file"),
-    refused("node.id", BY_NODES),
-    refused("process.roles", BY_NODES),
-    refused("security.inter.broker.protocol", GRPC),
-    refused(
-        "zookeeper.connect",
-        "there is no ZooKeeper: controllers form a quorum by themselves",
-    ),
-    refused(
-        "inter.broker.protocol.version",
-        "finalized features decide the protocol between brokers",
-    ),
-    refused(
-        "log.message.format.version",
-        "all batches have format version 2",
-    ),
-    refused(
-        "group.coordinator.rebalance.protocols",
-        "classic and consumer groups are always served",
-    ),
-    refused("authorizer.class.name", NO_SECURITY),
-    refused("super.users", NO_SECURITY),
-    refused("sasl.enabled.mechanisms", NO_SECURITY),
-    refused("ssl.keystore.location", NO_SECURITY),
-    refused("ssl.truststore.location", NO_SECURITY),
-    refused("background.threads", THREADS),
-    refused("num.io.threads", THREADS),
-    refused("num.network.threads", THREADS),
-    refused("num.recovery.threads.per.data.dir", THREADS),
-    refused("num.replica.fetchers", GRPC),
-    refused(
-        "queued.max.request.bytes",
-        "memory of requests is bounded by the broker itself",
-    ),
-    refused(
-        "queued.max.requests",
-        "memory of requests is bounded by the broker itself",
-    ),
-    refused("replica.fetch.max.bytes", GRPC),
-    refused("replica.fetch.wait.max.ms", GRPC),
-    refused("replica.socket.receive.buffer.bytes", GRPC),
-    refused("replica.socket.timeout.ms", GRPC),
-    refused(
-        "socket.receive.buffer.bytes",
-        "the kernel sizes socket buffers",
-    ),
-    refused(
-        "socket.send.buffer.bytes",
-        "the kernel sizes socket buffers",
-    ),
-    refused(
-        "controlled.shutdown.enable",
-        "a stop by signal is always a controlled shutdown",
-    ),
-    refused(
-        "leader.imbalance.per.broker.percentage",
-        "every partition without its preferred leader is rebalanced",
-    ),
-    only(integer("compression.gzip.level", "-1"), CODEC_LEVEL),
-    only(integer("compression.lz4.level", "9"), CODEC_LEVEL),
-    only(integer("compression.zstd.level", "3"), CODEC_LEVEL),
-    only(
-        long("log.flush.interval.messages", "9223372036854775807"),
-        USE_DURABILITY,
-    ),
-    refused("log.flush.interval.ms", USE_DURABILITY),
-    only(
-        integer("log.index.size.max.bytes", "10485760"),
-        "indexes grow with their segment",
-    ),
-    refused("log.roll.jitter.hours", "rolls are not jittered"),
-    refused("log.roll.jitter.ms", "rolls are not jittered"),
-    refused(
-        "remote.log.storage.system.enable",
-        "tiered storage is not implemented",
-    ),
-    refused(
-        "offsets.topic.compression.codec",
-        "records of the offsets topic are not compressed",
-    ),
-    only(
-        boolean("log.cleaner.enable", "true"),
-        "compacted topics are compacted; `log.cleaner.threads` says by how many threads",
-    ),
-    only(
-        boolean("log.preallocate", "false"),
-        "files grow as they are written",
-    ),
-];
-
-const BY_NODES: &str = "set by `nodes` of the broker file";
-const BY_LISTENERS: &str = "set by `listeners` of the broker file";
-const FIXED_QUORUM: &str = "the timeouts of the controller quorum are fixed";
-const GRPC: &str = "brokers speak gRPC to each other";
-const NO_SECURITY: &str = "security is not implemented yet";
-const CODEC_LEVEL: &str = "the level of a codec cannot be set yet";
-const THREADS: &str = "the broker sizes its threads by itself";
-const USE_DURABILITY: &str =
-    "flushing is chosen for the whole broker by `durability: replicated` or `durability: fsync`";
-
-const fn refused(name: &'static str, reason: &'static str) -> ConfigKey {
-    ConfigKey {
-        name,
-        kind: crate::KeyType::String,
-        default: None,
-        validator: Any,
-        scope: Scope::Static,
-        support: Refused(reason),
-        broker_keys: &[],
-        doc: "",
-    }
-}
-
-const fn boolean(name: &'static str, default: &'static str) -> ConfigKey {
-    ConfigKey {
-        kind: crate::KeyType::Boolean,
-        default: Some(default),
-        ..refused(name, "")
-    }
-}
-
-const fn integer(name: &'static str, default: &'static str) -> ConfigKey {
-    ConfigKey {
-        kind: crate::KeyType::Int,
-        ..boolean(name, default)
-    }
-}
-
-const fn long(name: &'static str, default: &'static str) -> ConfigKey {
-    ConfigKey {
-        kind: crate::KeyType::Long,
-        ..boolean(name, default)
-    }
-}
-
-const fn only(key: ConfigKey, reason: &'static str) -> ConfigKey {
-    ConfigKey {
-        support: OnlyDefault(reason),
-        ..key
-    }
 }
 
 /// All broker keys, effective or not, in the tables' order.
