@@ -6,14 +6,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use types::ErrorCode;
 use wire::messages::create_topics_request::CreatableTopic;
+use wire::messages::describe_quorum_request::{PartitionData, TopicData};
+use wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::messages::metadata_request::MetadataRequestTopic;
-use wire::messages::{CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, MetadataResponse};
+use wire::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeQuorumRequest, ListOffsetsRequest,
+    MetadataRequest, MetadataResponse,
+};
 
 use super::connection::Connection;
 
 const METADATA: i16 = 9;
 const CREATE_TOPICS: i16 = 5;
 const DELETE_TOPICS: i16 = 5;
+const LIST_OFFSETS: i16 = 5;
+const DESCRIBE_QUORUM: i16 = 0;
+/// The timestamp that asks ListOffsets for the log's end.
+const LATEST: i64 = -1;
+/// Between two attempts at a cluster that lost a broker a moment ago.
+const PACE: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster under test.
@@ -47,7 +58,7 @@ impl Target {
     }
 
     /// A connection to the first of its brokers that takes one.
-    fn any(&self) -> anyhow::Result<Connection> {
+    pub(crate) fn any(&self) -> anyhow::Result<Connection> {
         let mut tried = self
             .bootstrap
             .iter()
@@ -104,6 +115,68 @@ pub(crate) fn led(target: &Target, topic: &str) -> anyhow::Result<Leaders> {
         }
     }
     Ok(leaders)
+}
+
+/// Id of the leader of partition 0.
+pub(crate) fn leader_of_first(target: &Target, topic: &str) -> anyhow::Result<i32> {
+    let response = metadata(target, topic)?;
+    let partitions = response.topics.first().map(|topic| &topic.partitions);
+    let found = partitions.and_then(|all| all.iter().find(|one| one.partition_index == 0));
+    Ok(found.context("no partition 0")?.leader_id)
+}
+
+/// Ids of the brokers that are there.
+pub(crate) fn nodes(target: &Target) -> anyhow::Result<Vec<i32>> {
+    let request = MetadataRequest {
+        topics: Some(Vec::new()),
+        ..Default::default()
+    };
+    let response = target.any()?.call(METADATA, &request)?;
+    Ok(response.brokers.iter().map(|one| one.node_id).collect())
+}
+
+/// Id of the active controller.
+pub(crate) fn active_controller(target: &Target) -> anyhow::Result<i32> {
+    let request = DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: "__cluster_metadata".to_owned(),
+            partitions: vec![PartitionData::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let response = target.any()?.call(DESCRIBE_QUORUM, &request)?;
+    let answers = response.topics.first();
+    let found = answers.and_then(|topic| topic.partitions.first());
+    Ok(found.context("no answer about the quorum")?.leader_id)
+}
+
+/// The end of partition 0, as far as it is committed.
+pub(crate) fn end_offset(target: &Target, topic: &str) -> anyhow::Result<i64> {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: topic.to_owned(),
+            partitions: vec![ListOffsetsPartition {
+                partition_index: 0,
+                current_leader_epoch: -1,
+                timestamp: LATEST,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let led = leaders(target, topic)?;
+    let (leader, _) = led.first_key_value().context("no leader")?;
+    let response = Connection::open(leader)?.call(LIST_OFFSETS, &request)?;
+    let answers = response.topics.first();
+    let found = answers.and_then(|topic| topic.partitions.first());
+    let found = found.context("an empty answer about offsets")?;
+    if found.error_code != 0 {
+        bail!("ListOffsets failed with {}", found.error_code);
+    }
+    Ok(found.offset)
 }
 
 fn addresses(response: &MetadataResponse) -> BTreeMap<i32, String> {
@@ -194,6 +267,23 @@ pub(crate) fn create_topic(
                 response.topics[0].error_message
             ),
         }
+    }
+    Ok(())
+}
+
+/// Creates a topic, however often it takes: whoever is asked may just be gone.
+pub(crate) fn create_topic_patiently(
+    target: &Target,
+    topic: &str,
+    partitions: i32,
+    replication_factor: i16,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while let Err(error) = create_topic(target, topic, partitions, replication_factor) {
+        if began.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        std::thread::park_timeout(PACE);
     }
     Ok(())
 }

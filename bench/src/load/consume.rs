@@ -11,7 +11,7 @@ use wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use super::connection::Connection;
 use super::{Figure, Target, cluster, process};
 
-const FETCH: i16 = 11;
+pub(crate) const FETCH: i16 = 11;
 const MAX_BYTES: i32 = 50 * 1024 * 1024;
 const PARTITION_MAX_BYTES: i32 = 1024 * 1024;
 

@@ -55,19 +55,22 @@ pub(crate) fn run(
         }
     }
     millis.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index"
-        )]
-        let index = ((millis.len() - 1) as f64 * share) as usize;
-        millis[index]
-    };
+    let at = |share| at(&millis, share);
     Ok(vec![
         Figure::new(target, "ack latency p50, 1 in flight", "ms", at(0.5)),
         Figure::new(target, "ack latency p99, 1 in flight", "ms", at(0.99)),
         Figure::new(target, "ack latency p99.9, 1 in flight", "ms", at(0.999)),
     ])
+}
+
+/// The value below which that share of the sorted values lies; zero of none.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index"
+)]
+pub(crate) fn at(sorted: &[f64], share: f64) -> f64 {
+    let index = (sorted.len().saturating_sub(1) as f64 * share) as usize;
+    sorted.get(index).copied().unwrap_or_default()
 }

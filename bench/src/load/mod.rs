@@ -7,6 +7,8 @@
 mod cluster;
 mod connection;
 mod consume;
+mod end_to_end;
+mod failover;
 mod latency;
 mod partitions;
 mod process;
@@ -30,15 +32,18 @@ struct Args {
     /// NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]: a cluster, and its broker processes for CPU and memory
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
-    /// NAME=COMMAND: starts what is stopped of that target (for --load start and partitions)
+    /// NAME=COMMAND: starts what is stopped of that target (for --load start, partitions, leader and controller)
     #[arg(long = "start")]
     starts: Vec<String>,
     /// NAME=COMMAND: stops it again
     #[arg(long = "stop")]
     stops: Vec<String>,
-    /// NAME=COMMAND: kills one broker of that target (for --load partitions)
+    /// NAME=COMMAND: kills one broker of that target (for --load partitions), or broker $NODE (leader, controller)
     #[arg(long = "kill")]
     kills: Vec<String>,
+    /// NAME=COMMAND: restarts broker $NODE of that target (for --load roll)
+    #[arg(long = "restart")]
+    restarts: Vec<String>,
     /// Loads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Load::Latency, Load::Produce, Load::Consume])]
     load: Vec<Load>,
@@ -85,13 +90,24 @@ enum Load {
     Consume,
     /// From starting the stopped brokers to the first acknowledged record of a new topic
     Start,
+    /// From when a record is due, one a millisecond, to when a waiting consumer has it
+    EndToEnd,
+    /// The longest time without an acknowledgement when the leader of one partition goes by --kill
+    Leader,
+    /// The longest time without a new topic when the active controller goes by --kill
+    Controller,
+    /// Latency and gaps of acknowledgements while one broker after another is restarted
+    Roll,
     /// Until every partition of a topic acknowledges a record: a new one, after --stop (a kill of all) and --start, after --kill
     Partitions,
 }
 
 impl Load {
-    const fn stops_the_cluster(self) -> bool {
-        matches!(self, Self::Start | Self::Partitions)
+    const fn stops_brokers(self) -> bool {
+        matches!(
+            self,
+            Self::Start | Self::Partitions | Self::Leader | Self::Controller | Self::Roll
+        )
     }
 }
 
@@ -120,10 +136,10 @@ impl From<Codec> for Compression {
 /// Parses the command line, runs everything, prints the table.
 pub(crate) fn run() -> anyhow::Result<()> {
     let args = Args::parse();
-    let starting = args.load.iter().any(|load| load.stops_the_cluster());
+    let starting = args.load.iter().any(|load| load.stops_brokers());
     anyhow::ensure!(
         !starting || args.load.len() == 1,
-        "--load start and --load partitions run alone: they stop the cluster"
+        "--load start, partitions, leader, controller and roll run alone: they stop brokers"
     );
     let targets = args
         .targets
@@ -151,7 +167,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     for target in targets.iter().filter(|_| !starting) {
         figures.extend(process::memory(target, "loaded"));
-        cluster::delete_topic(target, &topic(&args, Load::Latency, 0))?;
+        for load in [Load::Latency, Load::EndToEnd] {
+            if args.load.contains(&load) {
+                cluster::delete_topic(target, &topic(&args, load, 0))?;
+            }
+        }
     }
     report::print(&figures)?;
     if let Some(path) = &args.json {
@@ -167,6 +187,10 @@ fn topic(args: &Args, load: Load, repeat: u32) -> String {
     let factor = args.replication_factor;
     match load {
         Load::Latency => format!("bench-latency-rf{factor}"),
+        Load::EndToEnd => format!("bench-end-to-end-rf{factor}"),
+        Load::Leader => format!("bench-leader-rf{factor}-{repeat}"),
+        Load::Controller => format!("bench-controller-rf{factor}-{repeat}"),
+        Load::Roll => format!("bench-roll-rf{factor}-{repeat}"),
         Load::Start => format!("bench-start-rf{factor}-{repeat}"),
         Load::Partitions => format!("bench-partitions-rf{factor}-{repeat}"),
         Load::Produce | Load::Consume => format!("bench-throughput-rf{factor}-{repeat}"),
@@ -191,21 +215,37 @@ fn one(args: &Args, load: Load, target: &Target, repeat: u32) -> anyhow::Result<
             produce::run(target, &topic, &shape)
         }
         Load::Consume => consume::run(target, &topic),
-        Load::Start => {
-            let (start, stop) = (
-                start::command(&args.starts, target, "--start")?,
-                start::command(&args.stops, target, "--stop")?,
-            );
-            start::run(target, &topic, args.replication_factor, start, stop)
+        Load::EndToEnd => {
+            cluster::ensure_topic(target, &topic, 1, args.replication_factor)?;
+            end_to_end::run(target, &topic, args.requests, args.record_bytes)
+        }
+        Load::Start | Load::Partitions | Load::Leader | Load::Controller | Load::Roll => {
+            outage(args, load, target, &topic)
+        }
+    }
+}
+
+/// The loads that stop brokers.
+fn outage(args: &Args, load: Load, target: &Target, topic: &str) -> anyhow::Result<Vec<Figure>> {
+    let start = || start::command(&args.starts, target, "--start");
+    let stop = || start::command(&args.stops, target, "--stop");
+    let kill = || start::command(&args.kills, target, "--kill");
+    let factor = args.replication_factor;
+    match load {
+        Load::Leader => failover::leader(target, topic, factor, kill()?, start()?),
+        Load::Controller => failover::controller(target, topic, factor, kill()?, start()?),
+        Load::Roll => {
+            let restart = start::command(&args.restarts, target, "--restart")?;
+            failover::roll(target, topic, factor, restart)
         }
         Load::Partitions => {
             let commands = partitions::Commands {
-                start: start::command(&args.starts, target, "--start")?,
-                stop: start::command(&args.stops, target, "--stop")?,
-                kill: start::command(&args.kills, target, "--kill")?,
+                start: start()?,
+                stop: stop()?,
+                kill: kill()?,
             };
-            let (count, factor) = (args.partitions, args.replication_factor);
-            partitions::run(target, &topic, count, factor, commands)
+            partitions::run(target, topic, args.partitions, factor, commands)
         }
+        _ => start::run(target, topic, factor, start()?, stop()?),
     }
 }

@@ -60,7 +60,12 @@ pub(crate) fn run(target: &Target, topic: &str, shape: &Shape) -> anyhow::Result
     let seconds = start.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let megabytes = (rounds * partitions as u64 * batch_bytes) as f64 / 1e6;
-    let mut figures = vec![Figure::new(target, "produce", "MB/s", megabytes / seconds)];
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let records = megabytes * 1e6 / shape.record_bytes as f64;
+    let mut figures = vec![
+        Figure::new(target, "produce", "MB/s", megabytes / seconds),
+        Figure::new(target, "produced records", "1/s", records / seconds),
+    ];
     if !target.pids.is_empty() {
         let used = process::cpu_seconds(target) - cpu;
         figures.push(Figure::new(
@@ -170,7 +175,7 @@ fn one_leader(
 }
 
 /// Apache Kafka answers 14, 15 and 16 for a moment after its start: all retriable.
-fn producer_id(connection: &mut Connection) -> anyhow::Result<InitProducerIdResponse> {
+pub(crate) fn producer_id(connection: &mut Connection) -> anyhow::Result<InitProducerIdResponse> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         transaction_timeout_ms: 60_000,

@@ -14,13 +14,25 @@ const PACE: Duration = Duration::from_millis(2);
 
 /// Runs a command to its end.
 pub(crate) fn shell(command: &str) -> anyhow::Result<()> {
-    let status = Command::new("sh")
-        .args(["-c", command])
+    ended(command, Command::new("sh").args(["-c", command]))
+}
+
+/// Runs a command to its end, with a broker's id as NODE.
+pub(crate) fn shell_for(command: &str, node: i32) -> anyhow::Result<()> {
+    let mut shell = Command::new("sh");
+    ended(
+        command,
+        shell.args(["-c", command]).env("NODE", node.to_string()),
+    )
+}
+
+fn ended(text: &str, command: &mut Command) -> anyhow::Result<()> {
+    let status = command
         .stdout(Stdio::null())
         .status()
-        .with_context(|| format!("failed to run {command:?}"))?;
+        .with_context(|| format!("failed to run {text:?}"))?;
     if !status.success() {
-        bail!("{command:?} ended with {status}");
+        bail!("{text:?} ended with {status}");
     }
     Ok(())
 }
