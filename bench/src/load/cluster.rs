@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use types::ErrorCode;
-use wire::messages::create_topics_request::CreatableTopic;
+use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::messages::describe_quorum_request::{PartitionData, TopicData};
 use wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::messages::metadata_request::MetadataRequestTopic;
@@ -33,6 +33,7 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) bootstrap: Vec<String>,
     pub(crate) pids: Vec<u32>,
+    topic_configs: Vec<CreatableTopicConfig>,
 }
 
 impl Target {
@@ -54,7 +55,27 @@ impl Target {
             name: name.to_owned(),
             bootstrap: servers.split(',').map(str::to_owned).collect(),
             pids,
+            topic_configs: Vec::new(),
         })
+    }
+
+    /// With those `NAME=KEY=VALUE` that have its name.
+    pub(crate) fn with_topic_configs(mut self, all: &[String]) -> anyhow::Result<Self> {
+        for text in all {
+            let mut parts = text.splitn(3, '=');
+            let (Some(target), Some(key), Some(value)) = (parts.next(), parts.next(), parts.next())
+            else {
+                bail!("topic-config {text:?}: want NAME=KEY=VALUE");
+            };
+            if target == self.name {
+                self.topic_configs.push(CreatableTopicConfig {
+                    name: key.to_owned(),
+                    value: Some(value.to_owned()),
+                    ..Default::default()
+                });
+            }
+        }
+        Ok(self)
     }
 
     /// A connection to the first of its brokers that takes one.
@@ -251,6 +272,7 @@ pub(crate) fn create_topic(
             name: topic.to_owned(),
             num_partitions: partitions,
             replication_factor,
+            configs: target.topic_configs.clone(),
             ..Default::default()
         }],
         timeout_ms: 30_000,

@@ -32,6 +32,9 @@ struct Args {
     /// NAME=HOST:PORT[,HOST:PORT][@PID[,PID...]]: a cluster, and its broker processes for CPU and memory
     #[arg(long = "target", required = true)]
     targets: Vec<String>,
+    /// NAME=KEY=VALUE: configuration of the topics that are made on that target
+    #[arg(long = "topic-config")]
+    topic_configs: Vec<String>,
     /// NAME=COMMAND: starts what is stopped of that target (for --load start, partitions, leader and controller)
     #[arg(long = "start")]
     starts: Vec<String>,
@@ -144,7 +147,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let targets = args
         .targets
         .iter()
-        .map(|text| Target::parse(text))
+        .map(|text| Target::parse(text)?.with_topic_configs(&args.topic_configs))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut figures = Vec::new();
     for target in targets.iter().filter(|_| !starting) {
