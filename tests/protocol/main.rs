@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api_versions;
+mod configuration_keys;
 mod frames;
 mod hostile;
 mod idle;
