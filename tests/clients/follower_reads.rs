@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command};
 
 use tempfile::TempDir;
-use tests::broker_process::prepare;
+use tests::broker_process::{self, prepare};
 use tests::client_programs::Client;
 use tests::cluster::{await_some, await_true, claim_network};
 use tests::raw::Raw;
@@ -78,13 +78,7 @@ impl Racks {
     }
 
     fn page(&self, broker: usize, page: &str) -> Option<String> {
-        let url = format!("http://{}:9404/{page}", self.addresses[broker]);
-        let output = Command::new("curl")
-            .args(["-sf", "-m", "2", &url])
-            .output()
-            .expect("curl runs");
-        let is_there = output.status.success();
-        is_there.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        broker_process::page(&self.addresses[broker], page)
     }
 
     /// Bytes of records that the broker gave to clients.

@@ -26,3 +26,18 @@ pub fn prepare(command: &mut Command, folder: &Path, name: &str, host: &str) {
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log);
 }
+
+/// A page of the HTTP port of the broker on `host`, if it answers and is ready to.
+///
+/// # Panics
+/// When there is no `curl`.
+#[must_use]
+pub fn page(host: &str, page: &str) -> Option<String> {
+    let url = format!("http://{host}:9404/{page}");
+    let output = Command::new("curl")
+        .args(["-sf", "-m", "2", &url])
+        .output()
+        .expect("curl runs");
+    let is_there = output.status.success();
+    is_there.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tests::broker_process::prepare;
+use tests::broker_process::{self, prepare};
 use tests::cluster::{await_some, await_true, claim_network};
 use tests::raw::Raw;
 use tests::tidemark;
@@ -160,13 +160,7 @@ impl Brokers {
 
     /// A page of a broker's HTTP port, if it answers and is ready to.
     fn page(&self, broker: usize, page: &str) -> Option<String> {
-        let url = format!("http://{}:9404/{page}", self.addresses[broker]);
-        let output = Command::new("curl")
-            .args(["-sf", "-m", "2", &url])
-            .output()
-            .expect("curl runs");
-        let is_there = output.status.success();
-        is_there.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        broker_process::page(&self.addresses[broker], page)
     }
 
     /// A number of the first broker's metrics.

@@ -91,6 +91,7 @@ impl Coordinator {
                     consumer.loaded(&self.config.consumer, now);
                 }
             }
+            // It was loaded just now, so it is there.
             let _ = self.on_group(now, &id, false, |group, cx| {
                 if group.goes_on_rebalancing() {
                     group.prepare_rebalance(cx); // nobody waits yet who could be answered
